@@ -1,0 +1,1 @@
+"""Learned sparse search (SPLADE) in one SQLite file."""
