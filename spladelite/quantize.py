@@ -1,8 +1,8 @@
 """Float weights to 8-bit impacts, one scale a passage.
 
-``weight ≈ impact · scale`` with ``scale = max(weights) / 255``. A scale of its own for each passage needs no guess about
-a model's range: SPLADE-max weights end near 4, sum pooling or a user's own vectors may reach thousands. The scale is
-applied once per candidate passage, after the sum over terms, so it costs the inner loop nothing.
+``weight ≈ impact · scale`` with ``scale = max(weights) / 255``. A scale of its own for each passage needs no guess
+about a model's range: SPLADE-max weights end near 4, sum pooling or a user's own vectors may reach thousands. The
+scale is applied once per candidate passage, after the sum over terms, so it costs the inner loop nothing.
 
 A stored impact is never 0: a term that is in the vector stays in the index.
 """

@@ -1,0 +1,1 @@
+"""Models: text in, sparse vectors out."""

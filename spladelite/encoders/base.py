@@ -24,16 +24,24 @@ class Encoder(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What a person calls the model."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hex digest over everything that decides the output."""
+        ...
 
     @property
-    def vocabulary(self) -> Sequence[str]: ...
+    def vocabulary(self) -> Sequence[str]:
+        """Terms by term id."""
+        ...
 
     @property
-    def window(self) -> int: ...
+    def window(self) -> int:
+        """Text tokens that fit one passage."""
+        ...
 
     def encode_documents(self, texts: Sequence[str]) -> SparseVectors:
         """Document vectors, one row a text, in order. Each text has at most ``window`` tokens."""
