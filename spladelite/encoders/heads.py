@@ -1,0 +1,153 @@
+"""The output layer of a SPLADE model as ONNX: token vectors in, pooled logits over the vocabulary out.
+
+The graph takes the ids of **one** text, so there is no padding and no batch: the same text gives the same vector
+whatever is encoded beside it, and memory does not depend on the batch. Texts run in parallel on threads instead.
+
+The output is ``max over tokens of logits`` ``(V,)``. The activation ``log(1 + ReLU(x))`` (SPLADE v2, eq. 6) is
+monotone, so it is applied afterwards to the few positive entries. The output layer is cut into vocabulary tiles that
+stay in the L2 cache; tokens x vocabulary is never held.
+
+int8 output layer. Its input is a LayerNorm output, whose range is known beforehand, so scales are static:
+
+    u[t, h] = clip(round(y[t, h] / s[h] + o[h]), 0, 255)          uint8, s and o folded into the LayerNorm
+    q[v, h] = round(W[v, h] * s[h] / r[v])                        int8 in -63..63
+    logit[t, v] = r[v] * sum_h u[t, h] * q[v, h] + c[v]
+
+The sum is exact in int32. Processors without VNNI add pairs of products in int16, which saturates at 32,767; with
+seven-bit weights a pair is at most 2 * 255 * 63 = 32,130, so they give the same sums. ``c`` makes the error zero for
+the mean input. Scale and offset are the same for all tokens, so the maximum is taken over the raw sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.encoders.graph import Graph
+
+WEIGHT_LIMIT = 63  # int8 weights lie in -63..63, see the module docstring
+INPUT_LIMIT = 255
+# Columns of one vocabulary tile: a multiple of 16 whose row length is no multiple of 4 KiB, or column-wise pooling
+# would hit a few cache sets only (measured: 4 times slower with 2048).
+TILE = 2032
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Range and mean of the output layer's input over representative text, float64 ``(H,)`` each."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+    @staticmethod
+    def of(hidden: Floats) -> Calibration:
+        """From inputs ``(T, H)`` of many texts."""
+        wide = hidden.astype(np.float64)
+        return Calibration(wide.min(0), wide.max(0), wide.mean(0))
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedHead:
+    """The int8 output layer of the module docstring, with ``V`` terms and ``H`` channels.
+
+    Attributes:
+        table: int8 ``(V, H)``, ``q``.   row_scale: float32 ``(V,)``, ``r``.   bias: float32 ``(V,)``, ``c``.
+        step: float64 ``(H,)``, ``s``.   offset: float64 ``(H,)``, ``o``.
+    """
+
+    table: NDArray[np.int8]
+    row_scale: Floats
+    bias: Floats
+    step: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @staticmethod
+    def of(weight: Floats, bias: Floats, calibration: Calibration) -> QuantizedHead:
+        """Quantise a decoder ``weight`` ``(V, H)`` and ``bias`` ``(V,)``."""
+        wide = weight.astype(np.float64)
+        step = np.maximum(calibration.high - calibration.low, 1e-6) / INPUT_LIMIT
+        offset = -calibration.low / step
+        scaled = wide * step
+        row_scale = (np.maximum(np.abs(scaled).max(1), 1e-12) / WEIGHT_LIMIT).astype(np.float32)
+        table = np.rint(scaled / row_scale[:, None]).astype(np.int8)
+        at_mean = row_scale * (table @ (calibration.mean / step + offset))
+        return QuantizedHead(
+            table, row_scale, (bias + wide @ calibration.mean - at_mean).astype(np.float32), step, offset
+        )
+
+
+def float_head(graph: Graph, normed: str, weight: Floats, bias: Floats, longest: int) -> str:
+    """Pooled logits ``(V,)`` of the decoder's input ``(T, H)`` in float32."""
+    tiles = [graph.floats(weight[i : i + TILE].T) for i in range(0, len(weight), TILE)]
+    lifted = graph.op("Unsqueeze", normed, graph.ints(0, 1))  # (1, 1, T, H)
+    parts = [_max_over_tokens(graph, graph.op("MatMul", lifted, tile), longest) for tile in tiles]
+    return graph.op("Add", _join(graph, parts), graph.floats(bias))
+
+
+def int8_head(
+    graph: Graph,
+    hidden: str,
+    head: QuantizedHead,
+    stored: Stored,
+    gain: Floats,
+    shift: Floats,
+    epsilon: float,
+    longest: int,
+) -> str:
+    """Pooled logits ``(V,)`` of the input ``(T, H)`` of the last LayerNorm (``gain``, ``shift``, ``epsilon``)."""
+    scaled = graph.norm(hidden, gain / head.step, shift / head.step + head.offset, epsilon)
+    one = graph.floats(1.0)
+    inputs = graph.op("QuantizeLinear", scaled, one, graph.const(np.array(0, np.uint8)))
+    lifted = graph.op("Unsqueeze", inputs, graph.ints(0, 1))  # (1, 1, T, H)
+    count, terms = -(-len(head.table) // TILE), len(head.table)
+    sizes = graph.ints(*[TILE] * (count - 1), terms - TILE * (count - 1))
+    tiles = graph.ops("Split", count, graph.op("Transpose", stored.table, perm=[1, 0]), sizes, axis=1)
+    # Sums stay below 2**24, so their float32 form is exact and can be pooled by the vectorised float kernel.
+    sums = [graph.op("MatMulIntegerToFloat", lifted, tile, one, one, domain="com.microsoft") for tile in tiles]
+    pooled = _join(graph, [_max_over_tokens(graph, part, longest) for part in sums])
+    return graph.op("Add", graph.op("Mul", pooled, stored.scale), graph.floats(head.bias))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Names of a quantised head's arrays in the graph, so that the embeddings can share them."""
+
+    table: str
+    scale: str
+
+    @staticmethod
+    def of(graph: Graph, head: QuantizedHead) -> Stored:
+        """Put the table and its row scales into the graph."""
+        return Stored(graph.const(head.table), graph.floats(head.row_scale))
+
+
+def tied_embedding(graph: Graph, head: QuantizedHead, stored: Stored, table: Floats) -> str:
+    """Embeddings ``(T, H)`` of ``ids`` from the head's int8 table plus an int8 remainder (15 bits together)."""
+    coarse = (head.table * head.row_scale[:, None] / head.step.astype(np.float32)).astype(np.float32)
+    rest = table - coarse
+    rest_scale = np.maximum(np.abs(rest).max(0), 1e-12) / 127
+    rows = graph.op("Cast", graph.op("Gather", stored.table, "ids"), to=1)
+    scales = graph.op("Unsqueeze", graph.op("Gather", stored.scale, "ids"), graph.ints(1))
+    first = graph.op("Mul", graph.op("Mul", rows, scales), graph.floats(1 / head.step))
+    remainder = graph.const(np.rint(rest / rest_scale).astype(np.int8))
+    second = graph.op("Cast", graph.op("Gather", remainder, "ids"), to=1)
+    return graph.op("Add", first, graph.op("Mul", second, graph.floats(rest_scale)))
+
+
+def _max_over_tokens(graph: Graph, logits: str, longest: int) -> str:
+    """``(1, 1, T, V)`` to ``(1, 1, 1, V)``, T at most ``longest``.
+
+    A pooling window over all rows, partly outside, does what ReduceMax does, with a kernel that is vectorised.
+    """
+    shape = {"kernel_shape": [longest, 1], "strides": [longest, 1], "pads": [0, 0, longest - 1, 0]}
+    return graph.op("MaxPool", logits, **shape)
+
+
+def _join(graph: Graph, parts: list[str]) -> str:
+    whole = graph.op("Concat", *parts, axis=3) if len(parts) > 1 else parts[0]
+    return graph.op("Reshape", whole, graph.ints(-1))
