@@ -1,0 +1,1 @@
+"""Measure retrieval quality on BEIR folders and on your own judgments."""
