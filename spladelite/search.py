@@ -8,7 +8,7 @@ Ties: score descending, then passage id ascending. A score of 0 is no hit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,20 @@ class Segment:
         scales: float32 ``(n,)``, greater than 0.
         document_of: int32 ``(n,)``, 0, 0, 1, 2, 2, …: which document of the segment a passage belongs to;
             None when every passage is a document of its own.
+        max_scale: the largest of the scales.
     """
 
     segment_id: int
     passage_ids: NDArray[np.int64]
     scales: NDArray[np.float32]
     document_of: NDArray[np.int32] | None
+    max_scale: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_scale", float(self.scales.max(initial=0)))
+
+    def __len__(self) -> int:
+        return len(self.passage_ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

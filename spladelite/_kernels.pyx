@@ -1,0 +1,314 @@
+# distutils: language = c++
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The inner loops of ``search.top_k`` and ``postings.decode``, compiled: same results, to the last bit.
+
+A segment is worked through in windows of 8,192 passages, so that the sums (32 KB) stay in the first-level cache:
+for each term of the query, its postings of this window are added up, eight at a time (they ascend, so one comparison
+tells that all eight lie in the window); then the window is searched for scores that can still be among the k best.
+Blocks of 64 passages are passed over when even their largest sum times the segment's largest scale is too small:
+rounding is monotone, so ``fl(sum · scale) <= fl(largest sum · largest scale)``.
+
+Candidates are 64-bit keys, ``~score bits << 32 | position``: ascending keys are best first, and ties are in order of
+position, which is the order of passage ids. They gather in a buffer of more than k; whenever it is full, a selection
+keeps the best k and raises the threshold. That costs O(1) a candidate, for small k and large.
+
+Nothing that a blob says can lead outside of memory: an ordinal is a uint16 and the sums have 65,536 entries.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport INFINITY, nextafterf
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcpy, memset
+from libcpp.algorithm cimport nth_element, sort
+from libcpp.vector cimport vector
+
+import numpy as np
+
+from spladelite.postings import MAX_SEGMENT
+
+cdef enum:
+    SUMS = 65536
+    WINDOW = 8192
+    SCAN = 64
+
+cdef struct PostingList:
+    const uint16_t* ordinals
+    const uint8_t* impacts
+    Py_ssize_t count
+    Py_ssize_t next  # the first posting that is not added up yet
+    float weight
+
+cdef struct Part:
+    const int64_t* passage_ids
+    const float* scales
+    const int32_t* document_of  # NULL: every passage is a document
+    const uint8_t* allowed  # NULL: all
+    int size
+    float max_scale
+    size_t first_list
+    size_t end_list
+
+cdef struct Best:
+    uint64_t* keys
+    Py_ssize_t size
+    Py_ssize_t capacity
+    Py_ssize_t k
+    float threshold  # the smallest score that is still wanted
+
+# Zeroed sums that no search is using. list.pop and list.append are atomic under the GIL.
+_free_sums = []
+
+
+cdef inline uint32_t float_bits(float value) noexcept nogil:
+    cdef uint32_t bits
+    memcpy(&bits, &value, 4)
+    return bits
+
+
+cdef inline float bits_float(uint32_t bits) noexcept nogil:
+    cdef float value
+    memcpy(&value, &bits, 4)
+    return value
+
+
+cdef inline bint add_window(PostingList* postings, float* sums, int end) noexcept nogil:
+    """Add up the postings below ``end``; whether there were any."""
+    cdef const uint16_t* ordinals = postings.ordinals
+    cdef const uint8_t* impacts = postings.impacts
+    cdef float weight = postings.weight
+    cdef Py_ssize_t count = postings.count
+    cdef Py_ssize_t first = postings.next
+    cdef Py_ssize_t i = first
+    cdef int j
+    while i + 8 <= count and ordinals[i + 7] < end:
+        for j in range(8):
+            sums[ordinals[i + j]] += weight * <float> impacts[i + j]
+        i += 8
+    while i < count and ordinals[i] < end:
+        sums[ordinals[i]] += weight * <float> impacts[i]
+        i += 1
+    postings.next = i
+    return i > first
+
+
+cdef inline float block_maximum(const float* sums) noexcept nogil:
+    """The largest of SCAN sums, or 0. As integers, because non-negative floats sort alike and these vectorise."""
+    cdef int32_t largest = 0
+    cdef int32_t bits
+    cdef int j
+    for j in range(SCAN):
+        memcpy(&bits, &sums[j], 4)
+        largest = bits if bits > largest else largest
+    return bits_float(largest)
+
+
+cdef void keep_best(Best* best) noexcept nogil:
+    nth_element(best.keys, best.keys + (best.k - 1), best.keys + best.size)
+    best.size = best.k
+    # Later positions lose ties, so from now on only a higher score is wanted.
+    best.threshold = nextafterf(bits_float(~<uint32_t> (best.keys[best.k - 1] >> 32)), INFINITY)
+
+
+cdef inline void push(Best* best, float score, uint32_t position) noexcept nogil:
+    best.keys[best.size] = (<uint64_t> (~float_bits(score)) << 32) | position
+    best.size += 1
+    if best.size == best.capacity:
+        keep_best(best)
+
+
+cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* sums, Best* best) noexcept nogil:
+    cdef size_t t
+    cdef int start, end, b, block, i, document
+    cdef int pending_document = -1  # its best passage so far is pushed when the next document's first candidate comes
+    cdef float pending_score = 0
+    cdef uint32_t pending_position = 0
+    cdef float score
+    cdef bint touched
+    start = 0
+    while start < part.size:
+        end = start + WINDOW
+        touched = False
+        for t in range(part.first_list, part.end_list):
+            touched |= add_window(&lists[t], sums, end)
+        if touched:
+            for b in range(WINDOW // SCAN):
+                block = start + SCAN * b
+                if not block_maximum(sums + block) * part.max_scale >= best.threshold:
+                    continue
+                # Ordinals beyond the segment, which only damage can bring, end here.
+                for i in range(block, min(block + SCAN, part.size)):
+                    score = sums[i] * part.scales[i]
+                    if not score >= best.threshold or (part.allowed != NULL and not part.allowed[i]):
+                        continue
+                    if part.document_of == NULL:
+                        push(best, score, position + i)
+                        continue
+                    document = part.document_of[i]
+                    if document != pending_document:
+                        if pending_document >= 0:
+                            push(best, pending_score, pending_position)
+                        pending_document, pending_score, pending_position = document, score, position + i
+                    elif score > pending_score:
+                        pending_score, pending_position = score, position + i
+            memset(sums + start, 0, WINDOW * sizeof(float))
+        start = end
+    if pending_document >= 0:
+        push(best, pending_score, pending_position)
+
+
+def top_k(parts, Py_ssize_t k, float min_score=0.0):
+    """See :func:`spladelite.search.top_k`. Posting lists must come from :func:`decode`. Releases the GIL.
+
+    Raises:
+        TypeError: posting lists that are not bytes.
+        ValueError: arrays of the wrong type or length, k below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    cdef vector[Part] c_parts
+    cdef vector[PostingList] lists
+    cdef list held = []  # what the pointers point into
+    cdef Py_ssize_t total = 0
+    for part in parts:
+        held.append(read_part(part, c_parts, lists))
+        total += c_parts.back().size
+    if c_parts.size() > MAX_SEGMENT:
+        raise ValueError(f"{c_parts.size()} segments; at most {MAX_SEGMENT}")
+    cdef Best best
+    best.k = min(k, total)
+    best.size = 0
+    best.capacity = 2 * best.k + 16
+    best.threshold = max(min_score, nextafterf(0, INFINITY)) if min_score == min_score else min_score
+    cdef vector[uint64_t] keys
+    keys.resize(best.capacity)
+    best.keys = keys.data()
+    try:
+        zeroed = _free_sums.pop()
+    except IndexError:
+        zeroed = bytearray(SUMS * sizeof(float))
+    cdef uint8_t[::1] sums_view = zeroed
+    cdef float* sums = <float*> &sums_view[0]
+    cdef uint32_t index
+    with nogil:
+        for index in range(<uint32_t> c_parts.size()):
+            search_part(&c_parts[index], lists.data(), index << 16, sums, &best)
+        sort(best.keys, best.keys + best.size)
+    _free_sums.append(zeroed)
+
+    cdef Py_ssize_t found = min(best.size, best.k)
+    passage_ids = np.empty(found, np.int64)
+    scores = np.empty(found, np.float32)
+    cdef int64_t[::1] c_passage_ids = passage_ids
+    cdef float[::1] c_scores = scores
+    cdef Py_ssize_t i
+    cdef uint32_t position
+    for i in range(found):
+        position = <uint32_t> best.keys[i]
+        c_passage_ids[i] = c_parts[position >> 16].passage_ids[position & 0xFFFF]
+        c_scores[i] = bits_float(~<uint32_t> (best.keys[i] >> 32))
+    return passage_ids, scores
+
+
+cdef object read_part(part, vector[Part]& parts, vector[PostingList]& lists):
+    """Append one SegmentQuery, checked. Returns what must stay alive while its pointers are used."""
+    segment = part.segment
+    cdef const int64_t[::1] passage_ids = segment.passage_ids
+    cdef const float[::1] scales = segment.scales
+    cdef const int32_t[::1] document_of = segment.document_of
+    cdef const uint8_t[::1] allowed = part.allowed
+    cdef Py_ssize_t size = len(passage_ids)
+    if (
+        size > SUMS
+        or len(scales) != size
+        or (document_of is not None and len(document_of) != size)
+        or (allowed is not None and len(allowed) != size)
+    ):
+        raise ValueError(f"segment {segment.segment_id}: its arrays differ in length or have more than {SUMS} items")
+    cdef Part c_part
+    c_part.size = <int> size
+    c_part.max_scale = segment.max_scale
+    c_part.passage_ids = &passage_ids[0]
+    c_part.scales = &scales[0]
+    c_part.document_of = NULL
+    if document_of is not None:
+        c_part.document_of = &document_of[0]
+    c_part.allowed = NULL
+    if allowed is not None:
+        c_part.allowed = &allowed[0]
+    c_part.first_list = lists.size()
+    cdef tuple postings = tuple(part.postings)
+    cdef PostingList c_list
+    cdef bytes blob
+    for weight, blob in postings:
+        c_list.weight = weight
+        c_list.count = PyBytes_GET_SIZE(blob) // 3
+        c_list.ordinals = <const uint16_t*> PyBytes_AS_STRING(blob)
+        c_list.impacts = <const uint8_t*> PyBytes_AS_STRING(blob) + 2 * c_list.count
+        c_list.next = 0
+        lists.push_back(c_list)
+    c_part.end_list = lists.size()
+    parts.push_back(c_part)
+    return postings, segment, part.allowed
+
+
+def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
+    """See :func:`spladelite.postings.decode`."""
+    if count < 1 or count > size:
+        raise ValueError(f"{count} postings in a segment of {size} passages")
+    cdef Py_ssize_t blocks = (size + 255) // 256
+    cdef bint dense = count > 2 * blocks
+    cdef Py_ssize_t expected = 2 * blocks + 2 * count if dense else 3 * count
+    if PyBytes_GET_SIZE(blob) != expected:
+        raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
+    cdef const uint8_t* source = <const uint8_t*> PyBytes_AS_STRING(blob)
+    cdef bytes postings = blob
+    cdef int last
+    cdef bint ascending, positive
+    if dense:
+        if block_total(<const uint16_t*> source, blocks) != count:
+            raise ValueError("block counts that do not add up to the number of postings")
+        postings = PyBytes_FromStringAndSize(NULL, 3 * count)
+        widen(source, blocks, count, <uint8_t*> PyBytes_AS_STRING(postings))
+    source = <const uint8_t*> PyBytes_AS_STRING(postings)
+    last = (<const uint16_t*> source)[count - 1]
+    if last >= size:
+        raise ValueError(f"ordinal {last} in a segment of {size} passages")
+    if not ascends(<const uint16_t*> source, count):
+        raise ValueError("ordinals that do not ascend")
+    if memchr(source + 2 * count, 0, count) != NULL:
+        raise ValueError("an impact of 0")
+    return postings
+
+
+cdef Py_ssize_t block_total(const uint16_t* block_counts, Py_ssize_t blocks) noexcept nogil:
+    cdef Py_ssize_t total = 0
+    cdef Py_ssize_t i
+    for i in range(blocks):
+        total += block_counts[i]
+    return total
+
+
+cdef void widen(const uint8_t* source, Py_ssize_t blocks, Py_ssize_t count, uint8_t* target) noexcept nogil:
+    """Dense layout to sparse: put the high bytes back. The block counts must add up to ``count``."""
+    cdef const uint16_t* block_counts = <const uint16_t*> source
+    cdef const uint8_t* low = source + 2 * blocks
+    cdef uint16_t* ordinals = <uint16_t*> target
+    cdef uint16_t high
+    cdef Py_ssize_t block, i
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t end
+    for block in range(blocks):
+        high = <uint16_t> (block << 8)
+        end = start + block_counts[block]
+        for i in range(start, end):
+            ordinals[i] = high | low[i]
+        start = end
+    memcpy(target + 2 * count, low + count, count)
+
+
+cdef bint ascends(const uint16_t* ordinals, Py_ssize_t count) noexcept nogil:
+    cdef int wrong = 0  # no early exit: this vectorises
+    cdef Py_ssize_t i
+    for i in range(1, count):
+        wrong |= ordinals[i] <= ordinals[i - 1]
+    return wrong == 0

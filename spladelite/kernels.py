@@ -1,0 +1,24 @@
+"""The seat of the inner loops: ``top_k`` and ``decode``, compiled where the extension is there, else in NumPy.
+
+Both give the same results, to the last bit.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from spladelite.postings import decode
+from spladelite.search import top_k
+
+KERNEL = "numpy"
+
+if not TYPE_CHECKING and sys.byteorder == "little":
+    try:
+        from spladelite._kernels import decode, top_k
+
+        KERNEL = "compiled"
+    except ImportError:
+        pass
+
+__all__ = ["KERNEL", "decode", "top_k"]

@@ -1,0 +1,200 @@
+"""The compiled kernel, the NumPy kernel and a dictionary must agree: ids, score bits, ties."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from spladelite import kernels, postings, search
+from spladelite.search import Segment, SegmentQuery
+
+compiled = pytest.importorskip("spladelite._kernels", reason="the extension is not built")
+
+Result = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+def random_parts(
+    seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool
+) -> list[SegmentQuery]:
+    """Segments of the given sizes; ``coarse`` makes ties likely, ``several`` gives documents several passages."""
+    rng = np.random.default_rng(seed)
+    weights = rng.choice([0.5, 1.0], terms) if coarse else rng.uniform(0.01, 3, terms)
+    parts = []
+    first = 1
+    for segment_id, size in enumerate(sizes):
+        passage_ids = first + np.cumsum(rng.integers(1, 4, size))
+        first = int(passage_ids[-1]) + 1
+        scales = np.full(size, 0.5) if coarse else rng.uniform(0.001, 0.02, size)
+        starts = rng.random(size) < 0.4
+        starts[0] = True
+        segment = Segment(
+            segment_id,
+            passage_ids.astype(np.int64),
+            scales.astype(np.float32),
+            (np.cumsum(starts) - 1).astype(np.int32) if several else None,
+        )
+        lists = []
+        for weight in weights:
+            ordinals = np.flatnonzero(rng.random(size) < rng.choice([0.02, 0.3, 0.9])).astype("<u2")
+            impacts = rng.integers(1, 4 if coarse else 256, len(ordinals)).astype(np.uint8)
+            if len(ordinals):
+                lists.append((float(weight), ordinals.tobytes() + impacts.tobytes()))
+        allowed = (rng.random(size) < 0.5).astype(np.uint8) if masked else None
+        parts.append(SegmentQuery(segment, allowed, lists))
+    return parts
+
+
+def dictionary_top_k(parts: list[SegmentQuery], k: int, min_score: float) -> list[tuple[int, float]]:
+    """The definition, one posting at a time."""
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for number, part in enumerate(parts):
+        sums: dict[int, np.float32] = {}
+        for weight, blob in part.postings:
+            ordinals, impacts = postings.split(blob)
+            for ordinal, impact in zip(ordinals.tolist(), impacts.tolist(), strict=True):
+                sums[ordinal] = sums.get(ordinal, np.float32(0)) + np.float32(weight) * np.float32(impact)
+        for ordinal, total in sums.items():
+            score = float(total * part.segment.scales[ordinal])
+            if (part.allowed is not None and not part.allowed[ordinal]) or score <= 0 or score < np.float32(min_score):
+                continue
+            document = ordinal if part.segment.document_of is None else int(part.segment.document_of[ordinal])
+            candidate = (-score, int(part.segment.passage_ids[ordinal]))
+            best[number, document] = min(best.get((number, document), candidate), candidate)
+    return [(passage_id, -negative) for negative, passage_id in sorted(best.values())[:k]]
+
+
+def assert_same(left: Result, right: Result) -> None:
+    np.testing.assert_array_equal(left[0], right[0])
+    np.testing.assert_array_equal(left[1].view(np.uint32), right[1].view(np.uint32))
+
+
+def test_the_seat_takes_the_compiled_kernel() -> None:
+    assert kernels.KERNEL == "compiled"
+    assert kernels.top_k is compiled.top_k
+    assert kernels.decode is compiled.decode
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(1, 60), max_size=3),
+    terms=st.integers(1, 5),
+    coarse=st.booleans(),
+    several=st.booleans(),
+    masked=st.booleans(),
+    k=st.sampled_from([1, 2, 3, 10, 1000]),
+    min_score=st.sampled_from([0.0, 0.5, 1.5, 100.0]),
+)
+def test_three_ways_to_the_same_hits(
+    seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool, k: int, min_score: float
+) -> None:
+    parts = random_parts(seed, sizes, terms, coarse, several, masked)
+    expected = search.top_k(parts, k, min_score)
+    assert list(zip(expected[0].tolist(), expected[1].tolist(), strict=True)) == dictionary_top_k(parts, k, min_score)
+    assert_same(compiled.top_k(parts, k, min_score), expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("k", [1, 10, 1000, 10**12])
+def test_same_hits_over_many_windows(seed: int, coarse: bool, several: bool, k: int) -> None:
+    parts = random_parts(seed, [65_536, 8_192, 20_001], 6, coarse, several, masked=seed % 2 == 1)
+    assert_same(compiled.top_k(parts, k), search.top_k(parts, min(k, 10**6)))
+
+
+def test_threads_do_not_share_sums() -> None:
+    queries = [random_parts(seed, [30_000], 4, False, False, False) for seed in range(8)]
+    expected = [search.top_k(parts, 10) for parts in queries]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for found, wanted in zip(pool.map(lambda parts: compiled.top_k(parts, 10), queries), expected, strict=True):
+                assert_same(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"passage_ids": np.arange(1, 4, dtype=np.int64)},
+        {"scales": np.ones(3, np.float32)},
+        {"scales": np.ones(2, np.float64)},
+        {"document_of": np.zeros(3, np.int32)},
+        {"document_of": np.zeros(2, np.int64)},
+        {"allowed": np.ones(1, np.uint8)},
+        {"passage_ids": np.arange(4, dtype=np.int64)[::2]},
+    ],
+)
+def test_wrong_arrays_are_refused_before_a_pointer_is_followed(change: dict[str, Any]) -> None:
+    right: dict[str, Any] = {
+        "passage_ids": np.array([1, 2]),
+        "scales": np.ones(2, np.float32),
+        "document_of": None,
+        "allowed": None,
+    }
+    given_arrays = right | change
+    allowed = given_arrays.pop("allowed")
+    part = SegmentQuery(Segment(1, **given_arrays), allowed, [(1.0, b"\x00\x00\x05")])
+    with pytest.raises(ValueError, match=r"differ in length|[Bb]uffer|contiguous"):
+        compiled.top_k([part], 1)
+
+
+def test_a_segment_beyond_uint16_and_lists_that_are_not_bytes_are_refused() -> None:
+    size = postings.MAX_SEGMENT + 1
+    big = Segment(1, np.arange(size), np.ones(size, np.float32), None)
+    with pytest.raises(ValueError, match="65536"):
+        compiled.top_k([SegmentQuery(big, None, [])], 1)
+    small = Segment(1, np.arange(2), np.ones(2, np.float32), None)
+    with pytest.raises(TypeError):
+        compiled.top_k([SegmentQuery(small, None, [(1.0, "abc")])], 1)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        compiled.top_k([], 0)
+
+
+def test_scores_that_overflow_or_vanish_are_no_trouble() -> None:
+    scales = np.array([3e38, 1e-45, 1.0], np.float32)
+    segment = Segment(1, np.array([1, 2, 3]), scales, None)
+    blob = np.array([0, 1, 2], "<u2").tobytes() + bytes([255, 1, 1])
+    for weight in (1e30, 1e-30, 0.0, -1.0):
+        parts = [SegmentQuery(segment, None, [(weight, blob)])]
+        with np.errstate(over="ignore", under="ignore"):
+            assert_same(compiled.top_k(parts, 2), search.top_k(parts, 2))
+
+
+def outcome(decode: Any, blob: bytes, count: int, size: int) -> bytes | str:
+    try:
+        result: bytes = decode(blob, count, size)
+    except ValueError as error:
+        return str(error)
+    return result
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), size=st.integers(1, 1500), density=st.sampled_from([0.001, 0.01, 0.1, 1.0]))
+def test_decode_gives_the_same_list_or_the_same_complaint(data: st.DataObject, size: int, density: float) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    ordinals = np.flatnonzero(rng.random(size) < density).astype(np.uint16)
+    if not len(ordinals):
+        ordinals = np.array([size - 1], np.uint16)
+    impacts = rng.integers(1, 256, len(ordinals)).astype(np.uint8)
+    blob = bytearray(postings.encode(ordinals, impacts, size))
+    count = len(ordinals)
+    assert compiled.decode(bytes(blob), count, size) == ordinals.astype("<u2").tobytes() + impacts.tobytes()
+
+    damage = data.draw(st.sampled_from(["byte", "cut", "longer", "count", "size"]))
+    if damage == "byte":
+        blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
+    elif damage == "cut":
+        del blob[data.draw(st.integers(0, len(blob) - 1)) :]
+    elif damage == "longer":
+        blob += b"\x01"
+    elif damage == "count":
+        count += data.draw(st.integers(-count - 1, 3))
+    else:
+        size = data.draw(st.integers(0, size))
+    assert outcome(compiled.decode, bytes(blob), count, size) == outcome(postings.decode, bytes(blob), count, size)
