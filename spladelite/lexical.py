@@ -1,9 +1,9 @@
 """BM25 over SQLite FTS5, in the same file: the table ``document_text``, one row a document, keyed by ``doc_id``.
 
 The table is contentless (the text is in ``document``) and has no triggers: the functions here are called inside the
-transaction that writes the document. Words are lower-cased, stripped of accents and Porter-stemmed. The score is FTS5's
-``bm25()`` with its sign turned: Robertson and Zaragoza 2009, k1 = 1.2, b = 0.75, ``idf = ln((N - n + 0.5) / (n + 0.5))``
-and at least 1e-6. Any SQLite shell can ask it too::
+transaction that writes the document. Words are lower-cased, stripped of accents and Porter-stemmed. The score is
+FTS5's ``bm25()`` with its sign turned: Robertson and Zaragoza 2009, k1 = 1.2, b = 0.75,
+``idf = max(ln((N - n + 0.5) / (n + 0.5)), 1e-6)``. Any SQLite shell can ask it too::
 
     SELECT d.id FROM document_text t JOIN document d ON d.doc_id = t.rowid
     WHERE document_text MATCH 'fever OR cough' ORDER BY bm25(document_text) LIMIT 10
@@ -25,13 +25,12 @@ MAX_WORDS = 1024
 
 # Function words. In a query they match most documents and say little about any: without them a question takes a
 # twentieth of the time and ranks better (benchmarks/README.md). Documents keep them.
-STOP_WORDS = frozenset(
-    """
-    a about am an and are as at be been being but by can could did do does for from had has have he her his how i if in
-    into is it its me my no not of on or our she should so such than that the their them then there these they this
-    those to us was we were what when where which who why will with would you your
-    """.split()
-)
+_STOP_WORDS = """
+a about am an and are as at be been being but by can could did do does for from had has have he her his how i if
+in into is it its me my no not of on or our she should so such than that the their them then there these they
+this those to us was we were what when where which who why will with would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _SEARCH = """
 SELECT rowid, bm25(document_text) AS score FROM document_text

@@ -59,9 +59,7 @@ def read_judgments(folder: str | os.PathLike[str], split: str = "test") -> Qrels
     path = Path(folder) / "qrels" / f"{split}.tsv"
     if not path.is_file():
         splits = ", ".join(sorted(file.stem for file in path.parent.glob("*.tsv"))) or "none"
-        raise InvalidInput(
-            f"{os.fspath(folder)} has no judgments for split {split!r}; splits in its qrels folder: {splits}"
-        )
+        raise InvalidInput(f"{os.fspath(folder)} has no judgments for split {split!r}; splits that it has: {splits}")
     qrels: Qrels = {}
     for number, (place, line) in enumerate(_lines(path)):
         fields = line.split("\t")

@@ -15,6 +15,9 @@ from spladelite.records import SparseVectors
 MEASURES = ("nDCG@10", "RR@10", "R@100", "R@1000")
 """In ir-measures' notation: RR@10 averaged over queries is MRR@10, R is recall."""
 
+EXPONENTIAL = "nDCG(dcg='exp-log2')@10"
+"""nDCG with the gain 2^grade - 1 (Burges et al. 2005) instead of the grade itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -27,6 +30,12 @@ class Scores:
 
     mean: dict[str, float]
     per_query: dict[str, dict[str, float]]
+
+
+def measures_for(qrels: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """``MEASURES``, and nDCG with exponential gain where a grade is above 1 and it makes a difference."""
+    graded = any(grade > 1 for grades in qrels.values() for grade in grades.values())
+    return (MEASURES[0], EXPONENTIAL, *MEASURES[1:]) if graded else MEASURES
 
 
 def score_run(
@@ -52,17 +61,20 @@ def score_run(
     ir_measures = _ir_measures()
     if not qrels:
         raise InvalidInput("there are no judgments to measure against: the qrels are empty")
-    try:
-        parsed = {ir_measures.parse_measure(name): name for name in measures}
-    except (NameError, ValueError, SyntaxError) as error:
-        raise InvalidInput(f"unknown measure in {list(measures)}: expected names like {', '.join(MEASURES)}") from error
-    judged = {query: dict(run.get(query, {})) for query in qrels}
+    found = {query: dict(run[query]) for query in qrels if run.get(query)}
+    grades = {query: dict(qrels[query]) for query in found}
+    highest = max((grade for judged in grades.values() for grade in judged.values()), default=0)
     per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
-    with_results = {query: results for query, results in judged.items() if results}
-    if with_results:
-        grades = {query: dict(qrels[query]) for query in with_results}
-        for metric in ir_measures.iter_calc(list(parsed), grades, with_results):
-            per_query[parsed[metric.measure]][metric.query_id] = float(metric.value)
+    for name in measures:
+        try:
+            measure = ir_measures.parse_measure(name)
+        except (NameError, ValueError, SyntaxError) as error:
+            raise InvalidInput(f"unknown measure {name!r}: expected names like {', '.join(MEASURES)}") from error
+        if name == EXPONENTIAL:  # the package computes it with a Perl program; as explicit gains it is exact and fast
+            measure = ir_measures.nDCG(gains={grade: 2**grade - 1 for grade in range(highest + 1)}) @ 10
+        if found:
+            for metric in ir_measures.iter_calc([measure], grades, found):
+                per_query[name][metric.query_id] = float(metric.value)
     mean = {name: float(np.mean(list(values.values()))) for name, values in per_query.items()}
     return Scores(mean, per_query)
 

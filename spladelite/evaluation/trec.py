@@ -1,7 +1,7 @@
 """Qrels and runs, and the TREC text formats that carry them.
 
-A qrels file has four columns, ``query 0 document grade``; a run file six, ``query Q0 document rank score tag``, separated
-by white space. Ids with white space in them do not fit the format and are refused when writing.
+A qrels file has four columns, ``query 0 document grade``; a run file six, ``query Q0 document rank score tag``,
+separated by white space. Ids with white space in them do not fit the format and are refused when writing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     """Judgments of a TREC qrels file.
 
     Raises:
-        InvalidInput: not four columns, a grade that is no integer, or two different grades for one pair; names the line.
+        InvalidInput: not four columns, a grade that is no integer, or two grades for one pair; names the line.
     """
     qrels: Qrels = {}
     for place, (query, _, document, grade) in _rows(path, 4, "query 0 document grade"):
@@ -59,15 +59,13 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Results of a TREC run file. The rank column is ignored, as trec_eval does: the scores decide.
 
     Raises:
-        InvalidInput: not six columns, a score that is no finite number, or a document twice for a query; names the line.
+        InvalidInput: not six columns, a score that is no finite number, or a document twice; names the line.
     """
     run: Run = {}
     for place, (query, _, document, _, score, _) in _rows(path, 6, "query Q0 document rank score tag"):
         results = run.setdefault(query, {})
         if document in results:
-            raise InvalidInput(
-                f"{place}: document {document!r} occurs twice for query {query!r}; keep one of the lines"
-            )
+            raise InvalidInput(f"{place}: document {document!r} occurs twice for query {query!r}; keep one")
         try:
             results[document] = float(score)
         except ValueError:
