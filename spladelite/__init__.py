@@ -1,1 +1,95 @@
-"""Learned sparse search (SPLADE) in one SQLite file."""
+"""Learned sparse search (SPLADE) in one SQLite file.
+
+    from spladelite import SpladeLite
+
+    db = SpladeLite("kb.db")
+    db.add(["A car crashed into a tree.", "Bake the bread for an hour."])
+    hits = db.search("automobile accident")
+
+The rooms, in the order in which data flows through them:
+
+    database            SpladeLite, the facade
+    validate, records   what goes in, what comes out; errors: what goes wrong
+    model, encoders/    text -> sparse vector; models/ holds the bundled one
+    chunking, ingest    text -> passages -> stored, batch by batch
+    quantize, postings  float weights -> 8-bit impacts -> bytes
+    connection, guard   the only place that opens a file; migrations/ is its schema
+    documents, index    the tables: documents and passages; the tail, segments and posting rows
+    filters             where= -> the documents that may be found
+    queries, idf        question -> weighted terms
+    snapshot, searcher  one state of the index, and the statement that searches it
+    search, kernels     top-k: in NumPy (the oracle), compiled where that is installed
+    explain, check      why a hit is a hit; whether the file is sound
+"""
+
+from __future__ import annotations
+
+from spladelite.database import SpladeLite
+from spladelite.encoders.base import Encoder
+from spladelite.errors import (
+    Busy,
+    CorruptIndex,
+    DatabaseError,
+    DocumentNotFound,
+    IdConflict,
+    Interrupted,
+    InvalidFilter,
+    InvalidInput,
+    InvalidMetadata,
+    InvalidText,
+    InvalidVector,
+    ModelError,
+    ModelMismatch,
+    NotADatabase,
+    ReadOnly,
+    SpladeLiteError,
+    UnsupportedFormat,
+    WrongType,
+)
+from spladelite.records import (
+    Document,
+    Explanation,
+    Finding,
+    Hit,
+    Passage,
+    Row,
+    SparseVectors,
+    Stats,
+    Term,
+    TermMatch,
+    Tokens,
+)
+
+__all__ = [
+    "Busy",
+    "CorruptIndex",
+    "DatabaseError",
+    "Document",
+    "DocumentNotFound",
+    "Encoder",
+    "Explanation",
+    "Finding",
+    "Hit",
+    "IdConflict",
+    "Interrupted",
+    "InvalidFilter",
+    "InvalidInput",
+    "InvalidMetadata",
+    "InvalidText",
+    "InvalidVector",
+    "ModelError",
+    "ModelMismatch",
+    "NotADatabase",
+    "Passage",
+    "ReadOnly",
+    "Row",
+    "SparseVectors",
+    "SpladeLite",
+    "SpladeLiteError",
+    "Stats",
+    "Term",
+    "TermMatch",
+    "Tokens",
+    "UnsupportedFormat",
+    "WrongType",
+]

@@ -9,6 +9,7 @@
     │   ├── InvalidMetadata            metadata that is not a JSON object
     │   ├── InvalidFilter              an unknown operator, a malformed ``where``
     │   └── IdConflict                 an id that exists with other content
+    ├── WrongType (TypeError)          an argument of a type that cannot be used
     ├── DocumentNotFound (KeyError)    an id that is not in the database
     ├── DatabaseError                  the file as a whole
     │   ├── NotADatabase               missing, a directory, or not a SpladeLite file
@@ -20,7 +21,7 @@
     └── ModelError                     a model folder that cannot be loaded or does not fit
         └── ModelMismatch              another model than the one the file was built with
 
-Wrong *types* raise :class:`TypeError` as Python's own functions do. ``assert`` is for our bugs only.
+``assert`` is for our bugs only.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class InvalidFilter(InvalidInput):
 
 class IdConflict(InvalidInput):
     """An id that exists with other content, or occurs twice in one call with different content."""
+
+
+class WrongType(SpladeLiteError, TypeError):
+    """An argument of a type that cannot be used: says what was given and what was expected."""
 
 
 class DocumentNotFound(SpladeLiteError, KeyError):

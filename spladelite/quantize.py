@@ -62,3 +62,11 @@ def quantize(vectors: SparseVectors) -> QuantizedVectors:
         np.clip(impacts, 1, MAX_IMPACT).astype(np.uint8),
         scales,
     )
+
+
+def take(vectors: QuantizedVectors, rows: NDArray[np.intp]) -> QuantizedVectors:
+    """The given rows, in the given order."""
+    lengths = np.diff(vectors.indptr)[rows]
+    indptr = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    entries = np.repeat(vectors.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    return QuantizedVectors(indptr, vectors.terms[entries], vectors.impacts[entries], vectors.scales[rows])

@@ -6,7 +6,8 @@ Shapes are given as ``(N,)``: N documents or passages, T tokens, V vocabulary en
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +82,167 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.term_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A stored document: ``metadata`` is a JSON object (``{}`` where none was given)."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a document's text: ``text == document.text[start:end]``, offsets in characters."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document.
+
+    Attributes:
+        id: the document's id.
+        score: inner product of the query's weights with the document's stored weights; higher is better.
+        text: the document's whole text.
+        metadata: its metadata.
+        passage: the passage that scored best; the document's score is its score.
+        query: the query's weights by term id, which :meth:`SpladeLite.highlight` reads.
+    """
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+    passage: Passage
+    query: Mapping[int, float] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One entry of a sparse vector, readable: ``expansion`` says that the text itself does not contain the term."""
+
+    term: str
+    weight: float
+    expansion: bool
+    term_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermMatch:
+    """What one term adds to a score: ``contribution = query_weight · document_weight``.
+
+    Attributes:
+        term: as the vocabulary writes it.
+        query_weight: the term's weight in the query.
+        document_weight: its weight in the passage, as stored (8 bits).
+        contribution: their product.
+        query_expansion: the query's text does not contain the term: the model added it.
+        document_expansion: the passage's text does not contain it.
+        term_id: its number in the vocabulary.
+    """
+
+    term: str
+    query_weight: float
+    document_weight: float
+    contribution: float
+    query_expansion: bool
+    document_expansion: bool
+    term_id: int
+
+    @property
+    def expansion(self) -> bool:
+        """Whether the match is not a literal one: the model added the term on either side."""
+        return self.query_expansion or self.document_expansion
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a document has its score: ``score`` is the sum of the contributions of ``terms``, strongest first."""
+
+    id: str
+    score: float
+    passage: Passage
+    terms: tuple[TermMatch, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.id}: score {self.score:.4f}"]
+        for match in self.terms:
+            marks = [
+                name for name, on in (("query", match.query_expansion), ("document", match.document_expansion)) if on
+            ]
+            note = f"  expansion of the {' and the '.join(marks)}" if marks else ""
+            lines.append(
+                f"  {match.term:<16} {match.query_weight:6.3f} · {match.document_weight:6.3f}"
+                f" = {match.contribution:7.4f}{note}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of a database; sizes in bytes.
+
+    Attributes:
+        documents, passages: how many are stored.
+        postings: (passage, term) pairs in sealed segments, dead ones included.
+        segments: sealed segments.
+        tail: passages that are not sealed yet.
+        dead: passages in sealed segments that are deleted but not vacuumed.
+        active_terms: stored terms a passage, on average.
+        model, fingerprint, vocabulary_size, window, min_weight: what the file was built with.
+        format: version of the file format.
+        kernel: ``"compiled"`` or ``"numpy"``.
+        file_size: pages of the database in all, free ones included.
+        sizes: bytes by part: ``text``, ``vectors``, ``postings``, …
+    """
+
+    documents: int
+    passages: int
+    postings: int
+    segments: int
+    tail: int
+    dead: int
+    active_terms: float
+    model: str
+    fingerprint: str
+    vocabulary_size: int
+    window: int
+    min_weight: float
+    format: int
+    kernel: str
+    file_size: int
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that ``check()`` found wrong: ``table`` and ``row`` name the place, ``problem`` says what."""
+
+    table: str
+    row: str
+    problem: str
+
+
+class Row(tuple[Any, ...]):
+    """A row of ``db.sql()``: a tuple whose values also go by column name, ``row["id"]``; ``dict(row)`` works."""
+
+    _names: tuple[str, ...]
+
+    def __new__(cls, values: tuple[Any, ...], names: tuple[str, ...]) -> Row:
+        """``values`` with their column names."""
+        row = super().__new__(cls, values)
+        row._names = names
+        return row
+
+    def keys(self) -> tuple[str, ...]:
+        """The column names."""
+        return self._names
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self._names.index(key) if isinstance(key, str) else key)

@@ -1,0 +1,248 @@
+"""Documents in their table: look up, insert, replace, delete, and read what a hit shows.
+
+Functions take a connection that is inside a transaction. A document's ``doc_id`` is the id of its first passage, so a
+text that changes gets a new one; its ``id``, the user's, stays.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from typing import Any
+from zlib import crc32
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.connection import fetch, int_array
+from spladelite.errors import CorruptIndex, IdConflict
+from spladelite.index import Layout, append, bury, next_passage_id
+from spladelite.quantize import QuantizedVectors, take
+from spladelite.records import Document, Hit, Passage
+from spladelite.validate import NewDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is known of a stored document before its text is read."""
+
+    doc_id: int
+    passages: int
+    content_hash: bytes
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedDocuments:
+    """New documents with their passages: character spans, and one quantised vector a span, in order."""
+
+    documents: Sequence[NewDocument]
+    spans: Sequence[Sequence[tuple[int, int]]]
+    vectors: QuantizedVectors
+
+    def only(self, ids: set[str]) -> EncodedDocuments:
+        """Those with an id among ``ids``."""
+        kept = [document.id in ids for document in self.documents]
+        if all(kept):
+            return self
+        rows = np.flatnonzero(np.repeat(kept, [len(spans) for spans in self.spans]))
+        return EncodedDocuments(
+            list(compress(self.documents, kept)), list(compress(self.spans, kept)), take(self.vectors, rows)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What has to happen so that a batch of documents is stored.
+
+    Attributes:
+        insert: new documents, and those that replace one.
+        remove: what is replaced.
+        metadata: documents whose text stays and whose metadata changes.
+    """
+
+    insert: list[NewDocument]
+    remove: list[Stored]
+    metadata: list[tuple[Stored, NewDocument]]
+
+
+def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored]:
+    """The stored documents among ``ids``."""
+    if not ids:
+        return {}
+    rows = connection.execute(
+        "SELECT id, doc_id, passages, content_hash, metadata FROM carray(?) c CROSS JOIN document d ON d.id = c.value",
+        (apsw.carray(tuple(ids)),),
+    )
+    return {id: Stored(*row) for id, *row in rows}
+
+
+def plan(connection: apsw.Connection, batch: Sequence[NewDocument], replace: bool) -> Plan:
+    """Compare a batch with what is stored.
+
+    Same id and same content: nothing to do. Same id and other content: replaced, or :class:`IdConflict` if not
+    ``replace``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
+    """
+    stored = look_up(connection, list({document.id for document in batch}))
+    result = Plan([], [], [])
+    seen: dict[str, NewDocument] = {}
+    for document in batch:
+        earlier = seen.setdefault(document.id, document)
+        if earlier is not document:
+            if earlier.content_hash != document.content_hash or _metadata(earlier) != _metadata(document):
+                raise IdConflict(f"id {document.id!r} occurs twice in this call, with different content; give it once")
+            continue
+        old = stored.get(document.id)
+        same_metadata = (
+            old is None
+            or (document.metadata is None and not replace)
+            or json.loads(old.metadata) == _metadata(document)
+        )
+        if old is None:
+            result.insert.append(document)
+        elif old.content_hash == document.content_hash and same_metadata:
+            continue
+        elif not replace:
+            what = "other metadata" if old.content_hash == document.content_hash else "another text"
+            raise IdConflict(
+                f"id {document.id!r} exists already, with {what}; use upsert() to replace it. "
+                f"Nothing of this batch was stored"
+            )
+        elif old.content_hash == document.content_hash:
+            result.metadata.append((old, document))
+        else:
+            result.remove.append(old)
+            result.insert.append(document)
+    return result
+
+
+def _metadata(document: NewDocument) -> Any:
+    return json.loads(document.metadata or "{}")
+
+
+def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocuments) -> None:
+    """Store new documents and their passages."""
+    counts = [len(spans) for spans in encoded.spans]
+    first = next_passage_id(connection)
+    doc_ids = [first, *(np.cumsum(counts) + first).tolist()][:-1]
+    connection.executemany(
+        "INSERT INTO document (doc_id, id, text, metadata, passages, content_hash, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (*row, document_checksum(*row))
+            for row in (
+                (doc_id, document.id, document.text, document.metadata or "{}", count, document.content_hash)
+                for doc_id, document, count in zip(doc_ids, encoded.documents, counts, strict=True)
+            )
+        ),
+    )
+    append(
+        connection,
+        layout,
+        range(first, first + sum(counts)),
+        np.repeat(doc_ids, counts).tolist(),
+        list(chain.from_iterable(encoded.spans)),
+        encoded.vectors,
+    )
+
+
+def set_metadata(connection: apsw.Connection, stored: Stored, metadata: str) -> None:
+    """Replace a document's metadata; its text and index stay as they are."""
+    id, text = connection.execute("SELECT id, text FROM document WHERE doc_id = ?", (stored.doc_id,)).get
+    checksum = document_checksum(stored.doc_id, id, text, metadata, stored.passages, stored.content_hash)
+    connection.execute(
+        "UPDATE document SET metadata = ?, checksum = ? WHERE doc_id = ?", (metadata, checksum, stored.doc_id)
+    )
+
+
+def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tuple[int, int]]) -> None:
+    """Delete documents, given as (doc_id, passages), with all that belongs to them."""
+    if not documents:
+        return
+    ordered = sorted(documents)
+    connection.execute(
+        "DELETE FROM document WHERE doc_id IN (SELECT value FROM carray(?))",
+        (int_array([doc_id for doc_id, _ in ordered]),),
+    )
+    passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
+    bury(connection, layout, np.concatenate(passages))
+
+
+def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: int, content_hash: bytes) -> int:
+    """CRC-32 of a document row."""
+    value = crc32(struct.pack("<2q", doc_id, passages))
+    for part in (id.encode(), text.encode(), metadata.encode(), content_hash):
+        value = crc32(part, crc32(struct.pack("<q", len(part)), value))
+    return value
+
+
+def read_document(row: tuple[int, str, str, str, int, bytes, int]) -> Document:
+    """A row of ``document`` as a record; :class:`CorruptIndex` if its checksum does not match."""
+    doc_id, id, text, metadata, _, _, checksum = row
+    if document_checksum(*row[:-1]) != checksum:
+        raise CorruptIndex(f"document {doc_id} (id {id!r}): its checksum does not match; run check()")
+    try:
+        value = json.loads(metadata)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise CorruptIndex(f"document {doc_id} (id {id!r}): its metadata is not a JSON object; run check()")
+    return Document(id, text, value)
+
+
+DOCUMENT_COLUMNS = "d.doc_id, d.id, d.text, d.metadata, d.passages, d.content_hash, d.checksum"
+
+
+def get(connection: apsw.Connection, id: str) -> Document | None:
+    """The document with this id, or None."""
+    row = connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE id = ?", (id,)).get
+    return None if row is None else read_document(row)
+
+
+def read_hits(
+    connection: apsw.Connection,
+    passage_ids: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    query: Mapping[int, float],
+) -> list[Hit]:
+    """The documents behind ranked passages, in the same order."""
+    if not len(passage_ids):
+        return []
+    rows = connection.execute(
+        f"SELECT p.passage_id, p.start_char, p.end_char, {DOCUMENT_COLUMNS} FROM carray(?) c"
+        " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id",
+        (int_array(passage_ids),),
+    )
+    score_of = dict(zip(passage_ids.tolist(), scores.tolist(), strict=True))
+    hits = []
+    for passage_id, start, end, *row in rows:
+        document = read_document(row)
+        if not 0 <= start <= end <= len(document.text):
+            raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
+        passage = Passage(document.text[start:end], start, end)
+        hits.append(Hit(document.id, score_of[passage_id], document.text, document.metadata, passage, query))
+    if len(hits) != len(passage_ids):
+        raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
+    return hits
+
+
+def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """(doc_id, passages) of documents."""
+    if not len(doc_ids):
+        return []
+    return fetch(
+        connection,
+        "SELECT doc_id, passages FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value",
+        (int_array(doc_ids),),
+    )
+
+
+def all_ids(connection: apsw.Connection, after: int, limit: int) -> Iterator[tuple[int, str]]:
+    """(doc_id, id) of the next documents in the order they were stored."""
+    yield from connection.execute(
+        "SELECT doc_id, id FROM document WHERE doc_id > ? ORDER BY doc_id LIMIT ?", (after, limit)
+    )

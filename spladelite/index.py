@@ -1,0 +1,376 @@
+"""The index in its tables: passages and their vectors, the tail, sealed segments, posting rows, tombstones.
+
+A new passage is one row of ``passage``. Passages newer than the newest segment are the *tail*; when it has
+``tail_size`` of them it is *sealed*: inverted into posting rows under a new segment id. Eight neighbours of a tier are
+merged into one segment of the next, so there are O(log n) of them. A merge reads the stored vectors, not the old
+postings: they are the ground truth, and inverting them again is faster than merging lists. Deleting sets a bit in the
+segment's tombstone; a segment that is half dead is rewritten.
+
+Every row carries a CRC-32 over its key and its content: page-level damage, or rows swapped for one another, are found
+before they can give a wrong answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from zlib import crc32
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.connection import fetch, int_array
+from spladelite.errors import CorruptIndex
+from spladelite.postings import MAX_SEGMENT, decode, encode, invert
+from spladelite.quantize import QuantizedVectors
+from spladelite.search import Segment
+
+TAIL_SIZE = 1024
+MERGE_FACTOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What decides the shape of the index; tests use small numbers so that everything happens in 20 passages.
+
+    Attributes:
+        vocabulary_size: term ids are below it; above 65,536 a stored term id takes 4 bytes.
+        tail_size: passages that the tail may have before it is sealed.
+        segment_size: passages that a segment may have.
+    """
+
+    vocabulary_size: int
+    tail_size: int = TAIL_SIZE
+    segment_size: int = MAX_SEGMENT
+
+    @property
+    def term_dtype(self) -> str:
+        """How a stored vector writes its term ids."""
+        return "<u2" if self.vocabulary_size <= 1 << 16 else "<u4"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassageVectors:
+    """Consecutive stored passages: ``doc_ids`` and ``passage_ids`` int64 ``(n,)``, ascending, and their vectors."""
+
+    passage_ids: NDArray[np.int64]
+    doc_ids: NDArray[np.int64]
+    vectors: QuantizedVectors
+
+    def __len__(self) -> int:
+        return len(self.passage_ids)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def next_passage_id(connection: apsw.Connection) -> int:
+    """The id that the next passage gets. Ids are never reused."""
+    return _next_id(connection, "passage")
+
+
+def _next_id(connection: apsw.Connection, table: str) -> int:
+    last: int | None = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).get
+    return (last or 0) + 1
+
+
+def append(
+    connection: apsw.Connection,
+    layout: Layout,
+    passage_ids: Sequence[int],
+    doc_ids: Sequence[int],
+    spans: Sequence[tuple[int, int]],
+    vectors: QuantizedVectors,
+) -> None:
+    """Store passages with their vectors. They are searchable at once, as part of the tail."""
+    terms = vectors.terms.astype(layout.term_dtype).tobytes()
+    impacts = vectors.impacts.tobytes()
+    width = np.dtype(layout.term_dtype).itemsize
+    bounds = vectors.indptr.tolist()
+    connection.executemany(
+        "INSERT INTO passage (passage_id, doc_id, start_char, end_char, scale, terms, impacts, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (*key, row_terms, row_impacts, passage_checksum(*key, row_terms, row_impacts))
+            for key, row_terms, row_impacts in zip(
+                (
+                    (passage_id, doc_id, start, end, scale)
+                    for passage_id, doc_id, (start, end), scale in zip(
+                        passage_ids, doc_ids, spans, vectors.scales.tolist(), strict=True
+                    )
+                ),
+                (terms[width * a : width * b] for a, b in pairwise(bounds)),
+                (impacts[a:b] for a, b in pairwise(bounds)),
+                strict=True,
+            )
+        ),
+    )
+
+
+def passage_checksum(
+    passage_id: int, doc_id: int, start: int, end: int, scale: float, terms: bytes, impacts: bytes
+) -> int:
+    """CRC-32 of a passage row."""
+    return crc32(impacts, crc32(terms, crc32(struct.pack("<4qd", passage_id, doc_id, start, end, scale))))
+
+
+def read_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> PassageVectors:
+    """The stored vectors of the passages with ``first <= passage_id <= last``; checked, :class:`CorruptIndex`."""
+    passage_ids, doc_ids, scales, terms, impacts = [], [], [], [], []
+    width = np.dtype(layout.term_dtype).itemsize
+    for row in connection.execute(
+        "SELECT passage_id, doc_id, start_char, end_char, scale, terms, impacts, checksum FROM passage"
+        " WHERE passage_id BETWEEN ? AND ? ORDER BY passage_id",
+        (first, last),
+    ):
+        passage_id, doc_id, _, _, scale, row_terms, row_impacts, checksum = row
+        if row_terms is None or row_impacts is None:
+            raise CorruptIndex(f"passage {passage_id} has no stored vector")
+        if len(row_terms) != width * len(row_impacts) or passage_checksum(*row[:-1]) != checksum:
+            raise CorruptIndex(f"passage {passage_id}: its checksum does not match; run check(repair=True)")
+        passage_ids.append(passage_id)
+        doc_ids.append(doc_id)
+        scales.append(scale)
+        terms.append(row_terms)
+        impacts.append(row_impacts)
+    indptr = np.zeros(len(passage_ids) + 1, np.int64)
+    np.cumsum([len(row) for row in impacts], out=indptr[1:])
+    vectors = QuantizedVectors(
+        indptr,
+        np.frombuffer(b"".join(terms), layout.term_dtype).astype(np.int32),
+        np.frombuffer(b"".join(impacts), np.uint8),
+        np.array(scales, np.float32),
+    )
+    _check_vectors(passage_ids, vectors, layout)
+    return PassageVectors(np.array(passage_ids, np.int64), np.array(doc_ids, np.int64), vectors)
+
+
+def _check_vectors(passage_ids: Sequence[int], vectors: QuantizedVectors, layout: Layout) -> None:
+    """What a checksum cannot know: a stranger's file may be consistent nonsense."""
+    rows = np.repeat(np.arange(len(vectors)), np.diff(vectors.indptr))
+    unordered = np.zeros(len(rows), bool)
+    unordered[1:] = (vectors.terms[1:] <= vectors.terms[:-1]) & (rows[1:] == rows[:-1])
+    wrong = rows[(vectors.terms >= layout.vocabulary_size) | (vectors.impacts == 0) | unordered]
+    scales_wrong = np.flatnonzero(~(np.isfinite(vectors.scales) & (vectors.scales > 0)))
+    for row in (*wrong[:1], *scales_wrong[:1]):
+        raise CorruptIndex(f"passage {passage_ids[row]}: its stored vector is not a valid one; run check(repair=True)")
+
+
+# --- segments --------------------------------------------------------------------------------------------------------
+
+
+def sealed_until(connection: apsw.Connection) -> int:
+    """The last passage id that a segment covers; later passages are the tail."""
+    last: int | None = connection.execute("SELECT max(last_passage_id) FROM segment").get
+    return last or 0
+
+
+def maintain(connection: apsw.Connection, layout: Layout) -> None:
+    """Seal the tail if it is full, then merge segments so that their number stays logarithmic."""
+    sealed = sealed_until(connection)
+    tail: int = connection.execute("SELECT count(*) FROM passage WHERE passage_id > ?", (sealed,)).get
+    if tail >= layout.tail_size:
+        _rewrite(connection, layout, [], sealed + 1, next_passage_id(connection) - 1)
+        _merge_tiers(connection, layout)
+
+
+def merge_all(connection: apsw.Connection, layout: Layout) -> None:
+    """Rewrite the whole index into the fewest segments, without dead postings."""
+    segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")]
+    _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1)
+
+
+def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
+    limit = layout.tail_size * MERGE_FACTOR
+    while True:
+        rows = fetch(
+            connection,
+            "SELECT s.segment_id, s.size - coalesce(t.deleted, 0), s.last_passage_id"
+            " FROM segment s LEFT JOIN tombstone t USING (segment_id) ORDER BY s.last_passage_id DESC",
+        )
+        run = []
+        for segment_id, size, last in rows:
+            if size >= min(limit, layout.segment_size * 3 // 4):
+                break
+            run.append((segment_id, size, last))
+        if len(run) >= MERGE_FACTOR or (len(run) > 1 and sum(size for _, size, _ in run) >= layout.segment_size):
+            first = connection.execute(
+                "SELECT coalesce(max(last_passage_id), 0) + 1 FROM segment WHERE last_passage_id < ?",
+                (min(last for _, _, last in run),),
+            ).get
+            _rewrite(
+                connection, layout, [segment_id for segment_id, _, _ in run], first, max(last for _, _, last in run)
+            )
+        if limit >= layout.segment_size:
+            return
+        limit *= MERGE_FACTOR
+
+
+def _rewrite(connection: apsw.Connection, layout: Layout, old: Sequence[int], first: int, last: int) -> None:
+    """Replace the segments ``old`` by new ones over the living passages from ``first`` to ``last``."""
+    for segment_id in old:
+        drop_segment(connection, segment_id)
+    for start, end in _segment_ranges(connection, layout, first, last):
+        write_segment(connection, read_passages(connection, layout, start, end), end)
+
+
+def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, last: int) -> list[tuple[int, int]]:
+    """Ranges of passage ids with at most ``segment_size`` living passages each; no document is cut in two."""
+    ranges: list[tuple[int, int]] = []
+    start, size = first, 0
+    for doc_id, passages in connection.execute(
+        "SELECT doc_id, passages FROM document WHERE doc_id BETWEEN ? AND ? ORDER BY doc_id", (first, last)
+    ):
+        if size + passages > layout.segment_size and size:
+            ranges.append((start, doc_id - 1))
+            start, size = doc_id, 0
+        size += passages
+    return [*ranges, (start, last)] if size else ranges
+
+
+def write_segment(connection: apsw.Connection, passages: PassageVectors, last: int) -> None:
+    """Store one segment over ``passages`` and its posting rows."""
+    size = len(passages)
+    starts = passages.passage_ids == passages.doc_ids
+    blobs = (
+        passages.passage_ids.astype("<i8").tobytes(),
+        passages.vectors.scales.astype("<f4").tobytes(),
+        np.packbits(starts).tobytes(),
+    )
+    segment_id = _next_id(connection, "segment")
+    connection.execute(
+        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (segment_id, size, last, *blobs, segment_checksum(segment_id, size, last, *blobs)),
+    )
+    vectors = passages.vectors
+    connection.executemany(
+        "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
+        (
+            (segment_id, term, len(ordinals), blob, posting_checksum(segment_id, term, len(ordinals), blob))
+            for term, ordinals, blob in (
+                (term, ordinals, encode(ordinals, impacts, size))
+                for term, ordinals, impacts in invert(vectors.indptr, vectors.terms, vectors.impacts)
+            )
+        ),
+    )
+
+
+def drop_segment(connection: apsw.Connection, segment_id: int) -> None:
+    """Remove a segment and its posting rows; the passages stay."""
+    connection.execute("DELETE FROM posting WHERE segment_id = ?", (segment_id,))
+    connection.execute("DELETE FROM tombstone WHERE segment_id = ?", (segment_id,))
+    connection.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
+
+
+def segment_checksum(segment_id: int, size: int, last: int, *blobs: bytes) -> int:
+    """CRC-32 of a segment row."""
+    value = crc32(struct.pack("<3q", segment_id, size, last))
+    for blob in blobs:
+        value = crc32(blob, value)
+    return value
+
+
+def posting_checksum(segment_id: int, term_id: int, count: int, blob: bytes) -> int:
+    """CRC-32 of a posting row."""
+    return crc32(blob, crc32(struct.pack("<3q", segment_id, term_id, count)))
+
+
+def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
+    """CRC-32 of a tombstone row."""
+    return crc32(bitmap, crc32(struct.pack("<2q", segment_id, deleted)))
+
+
+def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
+    """Load and check one segment row."""
+    row = connection.execute(
+        "SELECT size, last_passage_id, passage_ids, scales, document_starts, checksum FROM segment"
+        " WHERE segment_id = ?",
+        (segment_id,),
+    ).get
+    size, last, *blobs, checksum = row
+    fits = [len(blob) for blob in blobs] == [8 * size, 4 * size, -(-size // 8)]
+    if not 1 <= size <= MAX_SEGMENT or not fits or segment_checksum(segment_id, size, last, *blobs) != checksum:
+        raise CorruptIndex(f"segment {segment_id}: its checksum does not match; run check(repair=True)")
+    passage_ids = np.frombuffer(blobs[0], "<i8").astype(np.int64, copy=False)
+    scales = np.frombuffer(blobs[1], "<f4").astype(np.float32, copy=False)
+    starts = np.unpackbits(np.frombuffer(blobs[2], np.uint8), count=size)
+    ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
+    if not ascending or not (np.isfinite(scales) & (scales > 0)).all() or not starts[0]:
+        raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
+    document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
+    return Segment(segment_id, passage_ids, scales, document_of)
+
+
+def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int) -> bytes:
+    """A posting row's list in the sparse layout, or :class:`CorruptIndex` that names the row."""
+    if posting_checksum(segment_id, term_id, count, blob) != checksum:
+        raise CorruptIndex(
+            f"posting row (segment {segment_id}, term {term_id}): its checksum does not match; run check(repair=True)"
+        )
+    try:
+        return decode(blob, count, size)
+    except ValueError as error:
+        raise CorruptIndex(
+            f"posting row (segment {segment_id}, term {term_id}): {error}; run check(repair=True)"
+        ) from error
+
+
+def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.int64]) -> None:
+    """Remove passages (ids ascending): their rows go, and sealed segments mark them in their tombstones.
+
+    A segment whose passages are all gone is dropped, one that is half dead is rewritten.
+    """
+    if not len(passage_ids):
+        return
+    connection.execute(
+        "DELETE FROM passage WHERE passage_id IN (SELECT value FROM carray(?))", (int_array(passage_ids),)
+    )
+    previous = 0
+    for segment_id, last in fetch(
+        connection, "SELECT segment_id, last_passage_id FROM segment ORDER BY last_passage_id"
+    ):
+        gone = passage_ids[slice(*np.searchsorted(passage_ids, (previous + 1, last + 1)))]
+        if len(gone):
+            _mark_deleted(connection, layout, segment_id, gone, previous + 1, last)
+        previous = last
+
+
+def _mark_deleted(
+    connection: apsw.Connection, layout: Layout, segment_id: int, gone: NDArray[np.int64], first: int, last: int
+) -> None:
+    segment = read_segment(connection, segment_id)
+    dead = read_tombstones(connection, {segment_id: len(segment)}).get(segment_id, np.zeros(len(segment), np.uint8))
+    dead[np.isin(segment.passage_ids, gone, assume_unique=True)] = 1
+    deleted = int(dead.sum())
+    if deleted == len(segment):
+        drop_segment(connection, segment_id)
+    elif deleted > len(segment) // 2:
+        _rewrite(connection, layout, [segment_id], first, last)
+    else:
+        bitmap = np.packbits(dead).tobytes()
+        connection.execute(
+            "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?)",
+            (segment_id, deleted, bitmap, tombstone_checksum(segment_id, deleted, bitmap)),
+        )
+
+
+def read_tombstones(connection: apsw.Connection, sizes: dict[int, int]) -> dict[int, NDArray[np.uint8]]:
+    """For each segment of ``{segment_id: size}`` that has dead passages: uint8 ``(size,)``, 1 for dead."""
+    found = {}
+    for segment_id, deleted, bitmap, checksum in connection.execute("SELECT * FROM tombstone"):
+        if segment_id not in sizes:
+            continue
+        dead = np.unpackbits(np.frombuffer(bitmap, np.uint8))[: sizes[segment_id]]
+        if (
+            tombstone_checksum(segment_id, deleted, bitmap) != checksum
+            or len(dead) != sizes[segment_id]
+            or int(dead.sum()) != deleted
+        ):
+            raise CorruptIndex(
+                f"tombstone of segment {segment_id}: its checksum does not match; run check(repair=True)"
+            )
+        found[segment_id] = dead
+    return found

@@ -1,0 +1,37 @@
+"""A progress bar for what takes over a second; silent when nobody looks at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+
+Progress = bool | Callable[[int, int | None], None] | None
+
+
+@contextmanager
+def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[[int], object]]:
+    """A function that is to be called with how many more are done.
+
+    Args:
+        progress: None shows a bar on a terminal, False shows none, True shows one anywhere; a callable gets
+            ``(done, total)``, total None if it is not known.
+        of: what is being worked through; its length, if it has one, is the total.
+        what: the bar's label.
+    """
+    total = 1 if isinstance(of, str) else len(of) if isinstance(of, Sized) else None
+    if progress is False:
+        yield lambda _: None
+    elif callable(progress):
+        done = 0
+
+        def call(more: int) -> None:
+            nonlocal done
+            done += more
+            progress(done, total)
+
+        yield call
+    else:
+        from tqdm import tqdm  # here, since only those who wait need it
+
+        with tqdm(total=total, desc=what, disable=None if progress is None else False, delay=1, unit=" docs") as bar:
+            yield bar.update

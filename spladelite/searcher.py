@@ -1,0 +1,217 @@
+"""Searching: what one handle remembers between searches, and the statement that each of them is.
+
+A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those that the
+cache does not hold, and at its end runs the kernel. Segments are immutable and their ids are never reused, so posting
+lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA data_version``, or the count of
+this handle's own commits, says that the file changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.connection import int_array
+from spladelite.filters import Filter, matching_doc_ids
+from spladelite.index import Layout, checked_postings
+from spladelite.kernels import top_k
+from spladelite.search import Segment, SegmentQuery
+from spladelite.snapshot import Allowed, Snapshot, read_snapshot
+
+CACHE_BYTES = 128 << 20
+ENTRY_BYTES = 150  # what a cached list takes besides its postings: key, bytes object, entry
+
+TOPK_SQL = """
+SELECT topk(p.segment_id, p.term_id, p.count, p.postings, p.checksum)
+FROM carray(:segments) AS s
+CROSS JOIN carray(:terms) AS q
+CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
+""".strip()
+
+Query = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What a search works on: a connection inside a read transaction, and the state of the index that it sees."""
+
+    connection: apsw.Connection
+    snapshot: Snapshot
+
+
+class PostingCache:
+    """Posting lists of sealed segments by (segment, term), least recently used first out. Safe among threads."""
+
+    def __init__(self, budget: int = CACHE_BYTES) -> None:
+        self._lists: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self._budget = budget
+        self.size = 0
+
+    def get(self, keys: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """The list under each key; None where it is not held."""
+        with self._lock:
+            found = [self._lists.get(key) for key in keys]
+            for key, postings in zip(keys, found, strict=True):
+                if postings is not None:
+                    self._lists.move_to_end(key)
+        return found
+
+    def put(self, key: tuple[int, int], postings: bytes) -> None:
+        """Hold a list; the oldest go when the budget is exceeded."""
+        cost = len(postings) + ENTRY_BYTES
+        with self._lock:
+            if key in self._lists or cost > self._budget:
+                return
+            self._lists[key] = postings
+            self.size += cost
+            while self.size > self._budget:
+                self.size -= len(self._lists.popitem(last=False)[1]) + ENTRY_BYTES
+
+    def forget(self, segment_ids: set[int]) -> None:
+        """Drop the lists of segments that are gone."""
+        with self._lock:
+            for key in [key for key in self._lists if key[0] in segment_ids]:
+                self.size -= len(self._lists.pop(key)) + ENTRY_BYTES
+
+
+class TopK:
+    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search."""
+
+    def __init__(
+        self, snapshot: Snapshot, cache: PostingCache, query: Query, k: int, min_score: float, allowed: Allowed | None
+    ) -> None:
+        self._snapshot = snapshot
+        self._cache = cache
+        self._query = sorted(query)
+        self._k = k
+        self._min_score = min_score
+        self._allowed = snapshot.alive if allowed is None else allowed
+        self._sizes = {segment.segment_id: len(segment) for segment in snapshot.segments}
+        keys = [(segment_id, term) for segment_id in self._sizes for term, _ in self._query]
+        self._lists = dict(zip(keys, cache.get(keys), strict=True))
+        self.passage_ids = np.empty(0, np.int64)
+        self.scores = np.empty(0, np.float32)
+
+    def run(self, connection: apsw.Connection) -> None:
+        """Fill ``passage_ids`` and ``scores``, best first. ``connection`` must use this object as its ``topk``."""
+        missing = [key for key, postings in self._lists.items() if postings is None]
+        if missing:
+            segments, terms = sorted({key[0] for key in missing}), sorted({key[1] for key in missing})
+            connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
+        else:
+            self.final()
+
+    def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
+        """Take one posting row."""
+        postings = checked_postings(segment_id, term_id, count, blob, checksum, self._sizes[segment_id])
+        self._lists[segment_id, term_id] = postings
+        self._cache.put((segment_id, term_id), postings)
+
+    def final(self) -> int:
+        """Rank; returns the number of hits."""
+        parts = []
+        for segment in self._snapshot.segments:
+            postings = []
+            for term, weight in self._query:
+                found = self._lists[segment.segment_id, term]
+                if found:
+                    postings.append((weight, found))
+                elif found is None:
+                    self._cache.put((segment.segment_id, term), b"")
+            parts.append(SegmentQuery(segment, self._allowed.get(segment.segment_id), postings))
+        terms = np.array([term for term, _ in self._query], np.int32)
+        for tail in self._snapshot.tail:
+            lists = zip((weight for _, weight in self._query), tail.postings(terms), strict=True)
+            parts.append(
+                SegmentQuery(
+                    tail.segment,
+                    self._allowed.get(tail.segment.segment_id),
+                    [(weight, postings) for weight, postings in lists if postings],
+                )
+            )
+        self.passage_ids, self.scores = top_k(parts, self._k, self._min_score)
+        return len(self.scores)
+
+
+class Searcher:
+    """A handle's searches: posting cache for all threads, snapshot and running statement for each."""
+
+    def __init__(self) -> None:
+        self._cache = PostingCache()
+        self._segments: dict[int, Segment] = {}
+        self._local = threading.local()
+        self._commits = 0
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Register ``topk`` on a new connection."""
+        connection.create_aggregate_function("topk", lambda: self._local.topk, 5, flags=apsw.SQLITE_DIRECTONLY)
+
+    def changed(self) -> None:
+        """This handle has committed something."""
+        self._commits += 1
+
+    def view(self, connection: apsw.Connection, layout: Layout) -> View:
+        """The state of the index that this read transaction sees."""
+        version = (connection, connection.execute("PRAGMA data_version").get, self._commits)
+        if getattr(self._local, "version", None) != version:
+            held = set(self._segments)
+            self._local.snapshot = read_snapshot(connection, layout, self._segments)
+            self._local.version = version
+            self._cache.forget(held - set(self._segments))
+        return View(connection, self._local.snapshot)
+
+    def top_k(
+        self, view: View, query: Query, k: int, min_score: float, matching: Filter | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
+        if not query:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        allowed = None
+        if matching is not None:
+            allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+        self._local.topk = search = TopK(view.snapshot, self._cache, query, k, min_score, allowed)
+        search.run(view.connection)
+        return search.passage_ids, search.scores
+
+
+def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
+    """In how many passages of the index each term occurs, dead ones that are not yet vacuumed included; ``(len,)``."""
+    snapshot = view.snapshot
+    wanted = np.array(terms, np.int32)
+    counts = np.zeros(len(wanted), np.int64)
+    if not len(wanted):
+        return counts
+    position = {term: i for i, term in enumerate(terms)}
+    if snapshot.segments:
+        for term, count in view.connection.execute(
+            "SELECT p.term_id, sum(p.count) FROM carray(?) s CROSS JOIN carray(?) q"
+            " CROSS JOIN posting p ON p.segment_id = s.value AND p.term_id = q.value GROUP BY p.term_id",
+            (int_array([segment.segment_id for segment in snapshot.segments]), int_array(list(terms))),
+        ):
+            counts[position[term]] = count
+    for tail in snapshot.tail:
+        counts += np.searchsorted(tail.terms, wanted, "right") - np.searchsorted(tail.terms, wanted, "left")
+    return counts
+
+
+def explain_sql(connection: apsw.Connection, query: Query, terms: Mapping[int, str]) -> str:
+    """The statement that a search runs, with its bindings as comments and SQLite's query plan."""
+    segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")] or [0]
+    bindings = {"segments": int_array(segments), "terms": int_array([term for term, _ in query] or [0])}
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + TOPK_SQL, bindings)]
+    return "\n".join(
+        [
+            TOPK_SQL + ";",
+            f"-- :segments = {segments}; the tail is ranked from memory, and cached lists are not read again",
+            f"-- :terms = {[term for term, _ in query]}",
+            *(f"--   {term:>6}  {weight:.4f}  {terms[term]}" for term, weight in sorted(query, key=lambda q: -q[1])),
+            *(f"-- plan: {line}" for line in plan),
+        ]
+    )

@@ -1,0 +1,160 @@
+"""The read side of the index: one state of the file.
+
+A :class:`Snapshot` is what a read transaction sees: its segments, who is alive in them, and the tail, inverted in
+memory. It is kept until the file changes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.errors import CorruptIndex
+from spladelite.index import (
+    Layout,
+    PassageVectors,
+    next_passage_id,
+    read_passages,
+    read_segment,
+    read_tombstones,
+    sealed_until,
+)
+from spladelite.postings import MAX_SEGMENT
+from spladelite.search import Segment
+
+REMEMBERED_FILTERS = 16
+
+Allowed = dict[int, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TailPart:
+    """At most 65,536 passages of the tail as a segment whose postings are sorted by term in memory."""
+
+    segment: Segment
+    terms: NDArray[np.int32]  # (nnz,), ascending
+    ordinals: NDArray[np.uint16]
+    impacts: NDArray[np.uint8]
+
+    def postings(self, terms: NDArray[np.int32]) -> list[bytes]:
+        """The posting list of each term, in the sparse layout; empty where the tail has none."""
+        starts = np.searchsorted(self.terms, terms, "left").tolist()
+        ends = np.searchsorted(self.terms, terms, "right").tolist()
+        return [
+            self.ordinals[a:b].astype("<u2", copy=False).tobytes() + self.impacts[a:b].tobytes()
+            for a, b in zip(starts, ends, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One state of the index.
+
+    Attributes:
+        segments: in order of their passage ids.
+        alive: ``{segment_id: uint8 (n,)}`` for the segments that have dead passages.
+        tail: the unsealed passages; in order, after all segments.
+        filters: the masks of the latest filters, by their SQL and arguments.
+    """
+
+    segments: tuple[Segment, ...]
+    alive: Allowed
+    tail: tuple[TailPart, ...]
+    filters: OrderedDict[object, Allowed] = field(default_factory=OrderedDict)
+
+    @property
+    def all_segments(self) -> tuple[Segment, ...]:
+        """Sealed segments, then the tail's parts."""
+        return (*self.segments, *(part.segment for part in self.tail))
+
+    def allowed(self, key: object, doc_ids: Callable[[], NDArray[np.int64]]) -> Allowed:
+        """The living passages of the given documents, as a mask for each segment; remembered under ``key``."""
+        if key in self.filters:
+            return self.filters[key]
+        wanted = doc_ids()
+        masks = {}
+        for segment in self.all_segments:
+            mask = _members(segment, wanted)
+            masks[segment.segment_id] = (
+                mask & self.alive[segment.segment_id] if segment.segment_id in self.alive else mask
+            )
+        self.filters[key] = masks
+        while len(self.filters) > REMEMBERED_FILTERS:
+            self.filters.popitem(last=False)
+        return masks
+
+
+def _members(segment: Segment, doc_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """uint8 ``(n,)``: 1 where the passage's document is among ``doc_ids`` (ascending)."""
+    if segment.document_of is None:
+        documents = segment.passage_ids
+    else:
+        documents = segment.passage_ids[np.flatnonzero(np.diff(segment.document_of, prepend=-1))]
+    first, last = int(documents[0]), int(documents[-1])
+    wanted = doc_ids[slice(*np.searchsorted(doc_ids, (first, last + 1)))]
+    if last - first < 4 * MAX_SEGMENT:  # ids are dense, as a rule: a table is faster than a search
+        table = np.zeros(last - first + 1, np.uint8)
+        table[wanted - first] = 1
+        mask = table[documents - first]
+    else:
+        mask = np.isin(documents, wanted, assume_unique=True).astype(np.uint8)
+    return mask if segment.document_of is None else mask[segment.document_of]
+
+
+def read_snapshot(connection: apsw.Connection, layout: Layout, known: dict[int, Segment]) -> Snapshot:
+    """The state that this read transaction sees. ``known`` caches segments by id, and is brought up to date."""
+    ids = [row[0] for row in connection.execute("SELECT segment_id FROM segment ORDER BY last_passage_id")]
+    for segment_id in ids:
+        if segment_id not in known:
+            known[segment_id] = read_segment(connection, segment_id)
+    for segment_id in known.keys() - set(ids):
+        known.pop(segment_id, None)
+    segments = tuple(known[segment_id] for segment_id in ids)
+    for before, after in pairwise(segments):
+        if before.passage_ids[-1] >= after.passage_ids[0]:
+            raise CorruptIndex(f"segments {before.segment_id} and {after.segment_id} overlap; run check(repair=True)")
+    dead = read_tombstones(connection, {segment.segment_id: len(segment) for segment in segments})
+    alive = {segment_id: (1 - bits).astype(np.uint8) for segment_id, bits in dead.items()}
+    rows = read_passages(connection, layout, sealed_until(connection) + 1, next_passage_id(connection))
+    return Snapshot(segments, alive, tuple(_tail_parts(rows)))
+
+
+def _tail_parts(rows: PassageVectors) -> Iterable[TailPart]:
+    starts = np.flatnonzero(rows.passage_ids == rows.doc_ids)
+    begin = 0
+    while begin < len(rows):
+        end = len(rows)
+        if end - begin > MAX_SEGMENT:  # only a foreign file has such a tail; cut it between documents
+            end = int(starts[np.searchsorted(starts, begin + MAX_SEGMENT, "right") - 1])
+        if end <= begin or rows.passage_ids[begin] != rows.doc_ids[begin]:
+            raise CorruptIndex(
+                f"passage {rows.passage_ids[begin]} does not belong to a document; run check(repair=True)"
+            )
+        yield _tail_part(rows, begin, end)
+        begin = end
+
+
+def _tail_part(rows: PassageVectors, begin: int, end: int) -> TailPart:
+    vectors = rows.vectors
+    indptr = vectors.indptr[begin : end + 1]
+    terms = vectors.terms[indptr[0] : indptr[-1]]
+    ordinals = np.repeat(np.arange(end - begin, dtype=np.uint16), np.diff(indptr))
+    order = np.argsort(terms.astype(np.uint16) if terms.max(initial=0) < 1 << 16 else terms, kind="stable")
+    is_start = rows.passage_ids[begin:end] == rows.doc_ids[begin:end]
+    return TailPart(
+        Segment(
+            -1 - begin,  # never cached: sealed segments have positive ids
+            rows.passage_ids[begin:end],
+            vectors.scales[begin:end],
+            None if is_start.all() else (np.cumsum(is_start) - 1).astype(np.int32),
+        ),
+        terms[order],
+        ordinals[order],
+        vectors.impacts[indptr[0] : indptr[-1]][order],
+    )
