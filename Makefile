@@ -1,0 +1,34 @@
+# Everything runs in a virtual environment that is made on first use; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   index the standard library's docstrings and ask questions about them"
+	@echo "make test   lint, type-check and run every test"
+	@echo "make clean  remove what these commands made"
+
+# The demo needs what a user gets from pip: no development tools, no torch.
+.venv-demo/ready: pyproject.toml setup.py
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/ready: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: .venv-demo/ready
+	.venv-demo/bin/python examples/stdlib_search.py
+
+test: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .venv-demo build *.egg-info
