@@ -55,17 +55,17 @@ def bert_model(weights: Weights, config: Mapping[str, Any], calibration: Calibra
     """The whole model: int8 output layer and embeddings with a ``calibration``, else float32."""
     table, bias = weights["bert.embeddings.word_embeddings.weight"], weights["cls.predictions.bias"]
     gain, shift = (weights[f"cls.predictions.transform.LayerNorm.{part}"] for part in ("weight", "bias"))
-    epsilon, longest = config["layer_norm_eps"], config["max_position_embeddings"]
+    epsilon = config["layer_norm_eps"]
     graph = Graph(half=calibration is not None)
     if calibration is None:
         hidden = bert_hidden(graph, weights, config, graph.op("Gather", graph.floats(table), "ids"))
         normed = graph.norm(hidden, gain, shift, epsilon)
-        pooled = float_head(graph, normed, table, bias, longest)
+        pooled = float_head(graph, normed, table, bias)
     else:
         head = QuantizedHead.of(table, bias, calibration)
         stored = Stored.of(graph, head)
         hidden = bert_hidden(graph, weights, config, tied_embedding(graph, head, stored, table))
-        pooled = int8_head(graph, hidden, head, stored, gain, shift, epsilon, longest)
+        pooled = int8_head(graph, hidden, head, stored, gain, shift, epsilon)
     return graph.model(pooled, [len(table)])
 
 

@@ -34,9 +34,11 @@ class Graph:
         return name
 
     def ints(self, *values: int) -> str:
+        """Store an int64 vector."""
         return self.const(np.array(values, np.int64))
 
     def floats(self, array: NDArray[Any] | float) -> str:
+        """Store as float32."""
         return self.const(np.asarray(array, np.float32))
 
     def matrix(self, array: NDArray[Any]) -> str:
@@ -50,12 +52,15 @@ class Graph:
         return self.op("Gemm", x, self.matrix(weight.T), self.floats(bias))
 
     def norm(self, x: str, gain: NDArray[Any], bias: NDArray[Any], epsilon: float) -> str:
+        """LayerNormalization over the last axis."""
         return self.op("LayerNormalization", x, self.floats(gain), self.floats(bias), axis=-1, epsilon=epsilon)
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; gives the output's name."""
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
     def ops(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with ``count`` outputs; gives their names."""
         from onnx import helper
 
         names = [f"{kind.lower()}{len(self.nodes)}_{i}" for i in range(count)]

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def split(ids: list[int], window: int) -> list[list[int]]:
     """Consecutive parts of at most ``window`` ids, as even as can be; at least one."""
     count = max(1, -(-len(ids) // window))
     edges = [len(ids) * i // count for i in range(count + 1)]
-    return [ids[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [ids[start:end] for start, end in pairwise(edges)]
 
 
 def spread(encode: Callable[[str], Row], texts: Sequence[str], threads: int) -> list[Row]:

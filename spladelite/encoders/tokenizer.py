@@ -72,7 +72,7 @@ class TextTokenizer:
 
         try:
             tokenizer = Tokenizer.from_file(str(self.path))
-        except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
+        except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{self.path}: tokenizers cannot read it: {error}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -129,9 +129,7 @@ def _read_definition(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path}: {path.stat().st_size} bytes, more than any tokenizer has ({_MAX_BYTES})")
         definition = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ModelError(
-            f"{path}: missing; a model folder needs the tokenizer in the `tokenizers` JSON format"
-        ) from None
+        raise ModelError(f"{path}: missing; a model needs its tokenizer in the `tokenizers` JSON format") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("model"), dict):
