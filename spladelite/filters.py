@@ -54,29 +54,26 @@ _CLOCK = re.compile(r"\b(date|time|datetime|julianday|strftime|unixepoch|timedif
 class Filter:
     """A condition over the table ``document``, for :func:`matching_doc_ids`.
 
+    Equal filters select the same documents of one state of the file; one that reads the clock equals itself only.
+
     Attributes:
         sql: an expression without surrounding parentheses.
         args: the values of its parameters, in order.
         names: the parameters' names, one a value, or None where they are ``?``.
         trusted: built here from a dict; otherwise the caller's own SQL, which runs under an authorizer.
+        stamp: tells apart what would compare as equal: 1, 1.0 and True; two readings of the clock.
     """
 
     sql: str
     args: tuple[SqlValue, ...]
     names: tuple[str, ...] | None
     trusted: bool
+    stamp: object = field(repr=False)
 
     @property
     def bindings(self) -> tuple[SqlValue, ...] | dict[str, SqlValue]:
         """What to execute the statement with."""
         return self.args if self.names is None else dict(zip(self.names, self.args, strict=True))
-
-    @property
-    def key(self) -> object | None:
-        """Equal keys select the same documents of one state of the file; None: it depends on the clock."""
-        if not self.trusted and _CLOCK.search(self.sql):
-            return None
-        return self.sql, self.args, self.names, tuple(map(type, self.args))
 
 
 def compile_filter(where: Mapping[str, object] | str | None, where_args: object = None) -> Filter | None:
@@ -93,7 +90,8 @@ def compile_filter(where: Mapping[str, object] | str | None, where_args: object 
     if isinstance(where, str):
         check_sql(where)
         names, args = sql_args(where_args)
-        return Filter(where, args, names, trusted=False)
+        stamp: object = object() if _CLOCK.search(where) else tuple(map(type, args))
+        return Filter(where, args, names, False, stamp)
     if where_args is not None:
         raise InvalidFilter(
             "where_args are the values of a where that is a SQL string; put a dict's values into the dict"
@@ -105,7 +103,8 @@ def compile_filter(where: Mapping[str, object] | str | None, where_args: object 
             f"where is a {type(where).__name__}; give a dict, such as {{'year': 2020}}, or a SQL string"
         )
     compiler = _Compiler()
-    return Filter(compiler.conditions(where, 0), tuple(compiler.args), None, trusted=True)
+    sql, values = compiler.conditions(where, 0), tuple(compiler.args)
+    return Filter(sql, values, None, True, tuple(map(type, values)))
 
 
 def matching_doc_ids(connection: apsw.Connection, condition: Filter) -> NDArray[np.int64]:
