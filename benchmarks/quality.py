@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spladelite import SpladeLite
 from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
-from spladelite.evaluation.measures import measures_for, score_run
+from spladelite.evaluation.measures import LABELS, measures_for, score_run
 from spladelite.evaluation.trec import Run
 from spladelite.records import SparseVectors
 
@@ -42,7 +42,7 @@ def measure(folder: Path, split: str) -> None:
     ids, texts = zip(*read_corpus(folder), strict=True)
     names = measures_for(qrels)
     print(f"{folder.name}: {len(ids)} documents, {len(queries)} judged queries")
-    print(f"{'':14}" + "".join(f"{name:>12}" for name in names))
+    print(f"{'':14}" + "".join(f"{LABELS.get(name, name):>13}" for name in names))
     with tempfile.TemporaryDirectory() as scratch, SpladeLite(Path(scratch, "quality.db")) as db:
         start = time.perf_counter()
         db.add(texts, ids=ids, progress=False)
@@ -59,7 +59,7 @@ def measure(folder: Path, split: str) -> None:
         runs["float32"] = float32_run(db, queries)
         for name, run in runs.items():
             mean = score_run(qrels, run, names).mean
-            print(f"{name:14}" + "".join(f"{mean[measure]:12.4f}" for measure in names))
+            print(f"{name:14}" + "".join(f"{mean[measure]:13.4f}" for measure in names))
     print(f"indexed in {indexed:.1f} s, one query with k = {DEPTH}: {1e3 * searched / len(queries):.2f} ms\n")
 
 

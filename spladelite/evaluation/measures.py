@@ -32,6 +32,10 @@ class Scores:
     per_query: dict[str, dict[str, float]]
 
 
+LABELS = {EXPONENTIAL: "nDCG@10 2^g", "RR@10": "MRR@10"}
+"""How tables show a measure, where not by its name."""
+
+
 def measures_for(qrels: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
     """``MEASURES``, and nDCG with exponential gain where a grade is above 1 and it makes a difference."""
     graded = any(grade > 1 for grades in qrels.values() for grade in grades.values())
