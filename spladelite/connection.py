@@ -181,9 +181,9 @@ class Connections:
             connection = apsw.Connection(self.path)
         try:
             _harden(connection)
-            if not self.memory and not self.read_only:
-                _use_wal(connection, self.path)
             _create_or_check(connection, self.path, self._create, self._indexes)
+            if not self.memory and not self.read_only:  # only now: a file that is not ours stays as it is
+                _use_wal(connection, self.path)
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # ours: the schema is checked by now
             self._prepare(connection)
         except BaseException:

@@ -1,0 +1,38 @@
+"""Shared by all tests: the bundled model, databases that need no model, and the test collections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spladelite import SpladeLite
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "kb.db")
+
+
+@pytest.fixture
+def db(path: str) -> Iterator[SpladeLite]:
+    with SpladeLite(path) as database:
+        yield database
+
+
+@pytest.fixture
+def small(path: str) -> Iterator[SpladeLite]:
+    """A database whose segments are so small that 20 passages are sealed, merged and skipped."""
+    with SpladeLite(path, tail_size=4, segment_size=16) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def collections() -> Path:
+    """The folder of test collections in BEIR layout; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("SPLADELITE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test collections in {folder}; set SPLADELITE_DATA to a folder of BEIR folders")
+    return folder
