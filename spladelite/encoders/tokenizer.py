@@ -24,10 +24,11 @@ from spladelite.records import Tokens
 _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|madeupword\d+|\[?<?extra_id_\d+>?\]?|\|\|\|[A-Z_]+\|\|\|")
 _MAX_BYTES = 64 << 20  # the largest real tokenizer.json files (250,000 entries with merges) have about 20 MB
 _MAX_VOCABULARY = 4_000_000
+_MAX_PADDING = 1023  # output layers are padded to a multiple of at most 1,024 rows
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
     """The special tokens around a text."""
 
     before: list[int]
@@ -37,29 +38,33 @@ class _Frame:
 class TextTokenizer:
     """``tokenizer.json`` of one model.
 
-    Attributes:
+    Args:
         path: the file.
+        terms: the length of the model's output, V; None if it is that of the vocabulary.
+
+    Attributes:
         vocabulary: ``vocabulary[term_id]`` is the term as the tokenizer writes it; "" for an id that is not used.
         excluded: int32, ids that never become terms: special, unused and empty entries; ascending.
 
     Raises:
-        ModelError: the file is missing, not JSON, or not a tokenizer with a vocabulary.
+        ModelError: the file is missing, not JSON, not a tokenizer with a vocabulary, or of another size than ``terms``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, terms: int | None = None) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._definition = _read_definition(path)
-        self.vocabulary: Sequence[str] = _vocabulary(self._definition, path)
-        special = {
-            token["id"]
-            for token in self._definition.get("added_tokens") or ()
-            if token.get("special") and "id" in token
-        }
-        self.excluded: NDArray[np.int32] = np.array(
-            [i for i, term in enumerate(self.vocabulary) if i in special or not term or _UNUSED.fullmatch(term)],
-            np.int32,
-        )
+        vocabulary = _vocabulary(self._definition, path)
+        missing = (terms or len(vocabulary)) - len(vocabulary)
+        if not 0 <= missing <= _MAX_PADDING:
+            raise ModelError(
+                f"{path}: {len(vocabulary)} vocabulary entries, but the model gives weights for {terms}; "
+                "this is another model's tokenizer"
+            )
+        self.vocabulary: Sequence[str] = vocabulary + [""] * missing
+        special = {token["id"] for token in self._definition.get("added_tokens") or () if token.get("special")}
+        never = (i for i, term in enumerate(self.vocabulary) if i in special or not term or _UNUSED.fullmatch(term))
+        self.excluded: NDArray[np.int32] = np.fromiter(never, np.int32)
 
     def load(self) -> None:
         """Load the native tokenizer now; safe to call from several threads."""
@@ -80,13 +85,13 @@ class TextTokenizer:
         return tokenizer
 
     @cached_property
-    def frame(self) -> _Frame:
+    def frame(self) -> Frame:
         """The special tokens that the model expects around a text."""
         own = self._native.encode("a", add_special_tokens=False).ids
         ids = self._native.encode("a").ids
         for start in range(len(ids) - len(own) + 1):
             if ids[start : start + len(own)] == own:
-                return _Frame(ids[:start], ids[start + len(own) :])
+                return Frame(ids[:start], ids[start + len(own) :])
         raise ModelError(f"{self.path}: its post-processor changes the text's own tokens")
 
     @cached_property
