@@ -9,7 +9,6 @@ this handle's own commits, says that the file changed.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from spladelite.connection import int_array
 from spladelite.filters import Filter, matching_doc_ids
-from spladelite.index import Layout, checked_postings
+from spladelite.index import checked_postings
 from spladelite.kernels import top_k
 from spladelite.search import Segment, SegmentQuery
 from spladelite.snapshot import Allowed, Snapshot, read_snapshot
@@ -46,39 +45,60 @@ class View:
 
 
 class PostingCache:
-    """Posting lists of sealed segments by (segment, term), least recently used first out. Safe among threads."""
+    """Posting lists of sealed segments by (segment, term), in two generations. Safe among threads.
+
+    What is asked for enters the young generation; when that has half of the budget it becomes the old one, and what
+    was old is dropped. Nearly the lists that "least recently used" would keep, and a hit costs one look-up.
+    """
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._lists: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._young: dict[tuple[int, int], bytes] = {}
+        self._old: dict[tuple[int, int], bytes] = {}
+        self._young_size = 0
         self._lock = threading.Lock()
         self._budget = budget
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """What is held, in bytes."""
+        with self._lock:
+            return sum(map(_cost, (*self._young.values(), *self._old.values())))
 
     def get(self, keys: Sequence[tuple[int, int]]) -> list[bytes | None]:
         """The list under each key; None where it is not held."""
-        with self._lock:
-            found = [self._lists.get(key) for key in keys]
-            for key, postings in zip(keys, found, strict=True):
-                if postings is not None:
-                    self._lists.move_to_end(key)
+        found = list(map(self._young.get, keys))
+        if None in found:
+            for i, key in enumerate(keys):
+                if found[i] is None:
+                    postings = self._old.get(key)
+                    if postings is not None:
+                        found[i] = postings
+                        self.put(key, postings)
         return found
 
     def put(self, key: tuple[int, int], postings: bytes) -> None:
-        """Hold a list; the oldest go when the budget is exceeded."""
-        cost = len(postings) + ENTRY_BYTES
+        """Hold a list."""
+        cost = _cost(postings)
         with self._lock:
-            if key in self._lists or cost > self._budget:
+            if key in self._young or cost > self._budget // 2:
                 return
-            self._lists[key] = postings
-            self.size += cost
-            while self.size > self._budget:
-                self.size -= len(self._lists.popitem(last=False)[1]) + ENTRY_BYTES
+            if self._young_size + cost > self._budget // 2:
+                self._old, self._young, self._young_size = self._young, {}, 0
+            self._young[key] = postings
+            self._young_size += cost
 
     def forget(self, segment_ids: set[int]) -> None:
         """Drop the lists of segments that are gone."""
+        if not segment_ids:
+            return
         with self._lock:
-            for key in [key for key in self._lists if key[0] in segment_ids]:
-                self.size -= len(self._lists.pop(key)) + ENTRY_BYTES
+            self._old = {key: postings for key, postings in self._old.items() if key[0] not in segment_ids}
+            self._young = {key: postings for key, postings in self._young.items() if key[0] not in segment_ids}
+            self._young_size = sum(map(_cost, self._young.values()))
+
+
+def _cost(postings: bytes) -> int:
+    return len(postings) + ENTRY_BYTES
 
 
 class TopK:
@@ -157,12 +177,12 @@ class Searcher:
         """This handle has committed something."""
         self._commits += 1
 
-    def view(self, connection: apsw.Connection, layout: Layout) -> View:
+    def view(self, connection: apsw.Connection) -> View:
         """The state of the index that this read transaction sees."""
         version = (connection, connection.execute("PRAGMA data_version").get, self._commits)
         if getattr(self._local, "version", None) != version:
             held = set(self._segments)
-            self._local.snapshot = read_snapshot(connection, layout, self._segments)
+            self._local.snapshot = read_snapshot(connection, self._segments)
             self._local.version = version
             self._cache.forget(held - set(self._segments))
         return View(connection, self._local.snapshot)

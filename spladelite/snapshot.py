@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
 from spladelite.index import (
-    Layout,
     PassageVectors,
     next_passage_id,
     read_passages,
@@ -25,6 +24,7 @@ from spladelite.index import (
     read_tombstones,
     sealed_until,
 )
+from spladelite.meta import Meta, read_meta
 from spladelite.postings import MAX_SEGMENT
 from spladelite.search import Segment
 
@@ -57,12 +57,14 @@ class Snapshot:
     """One state of the index.
 
     Attributes:
+        meta: what the file says of itself.
         segments: in order of their passage ids.
         alive: ``{segment_id: uint8 (n,)}`` for the segments that have dead passages.
         tail: the unsealed passages; in order, after all segments.
         filters: the masks of the latest filters, by their SQL and arguments.
     """
 
+    meta: Meta
     segments: tuple[Segment, ...]
     alive: Allowed
     tail: tuple[TailPart, ...]
@@ -107,8 +109,9 @@ def _members(segment: Segment, doc_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
     return mask if segment.document_of is None else mask[segment.document_of]
 
 
-def read_snapshot(connection: apsw.Connection, layout: Layout, known: dict[int, Segment]) -> Snapshot:
+def read_snapshot(connection: apsw.Connection, known: dict[int, Segment]) -> Snapshot:
     """The state that this read transaction sees. ``known`` caches segments by id, and is brought up to date."""
+    meta = read_meta(connection)
     ids = [row[0] for row in connection.execute("SELECT segment_id FROM segment ORDER BY last_passage_id")]
     for segment_id in ids:
         if segment_id not in known:
@@ -121,8 +124,8 @@ def read_snapshot(connection: apsw.Connection, layout: Layout, known: dict[int, 
             raise CorruptIndex(f"segments {before.segment_id} and {after.segment_id} overlap; run check(repair=True)")
     dead = read_tombstones(connection, {segment.segment_id: len(segment) for segment in segments})
     alive = {segment_id: (1 - bits).astype(np.uint8) for segment_id, bits in dead.items()}
-    rows = read_passages(connection, layout, sealed_until(connection) + 1, next_passage_id(connection))
-    return Snapshot(segments, alive, tuple(_tail_parts(rows)))
+    rows = read_passages(connection, meta.layout, sealed_until(connection) + 1, next_passage_id(connection))
+    return Snapshot(meta, segments, alive, tuple(_tail_parts(rows)))
 
 
 def _tail_parts(rows: PassageVectors) -> Iterable[TailPart]:

@@ -1,0 +1,289 @@
+"""The reading half of the facade: search, explain, look, copy.
+
+:class:`Reader` holds what outlives one call: the connections, the model, the cached state of the index.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from spladelite import check as checking
+from spladelite import documents as store
+from spladelite.connection import Connections, backup, replacing
+from spladelite.errors import DocumentNotFound, InvalidInput, WrongType
+from spladelite.explain import expansion, explain, highlight, read_terms
+from spladelite.filters import Filter, compile_filter
+from spladelite.ingest import split
+from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
+from spladelite.model import FileModel
+from spladelite.quantize import drop_small_weights
+from spladelite.queries import QueryInput, Weigher, weigher, weighers
+from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
+from spladelite.searcher import Searcher, View, explain_sql
+from spladelite.stats import read_stats
+from spladelite.validate import check_count, check_id, check_min_score, check_text
+
+Where = Mapping[str, Any] | str | None
+WhereArgs = Sequence[Any] | Mapping[str, Any] | None
+
+
+class Reader:
+    """What can be done with a database without changing it; see :class:`~spladelite.database.SpladeLite`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        model: object,
+        *,
+        read_only: bool,
+        settings: Settings,
+    ) -> None:
+        self._path = os.fspath(path)
+        if not isinstance(self._path, str) or not self._path:
+            raise WrongType(f"path is {path!r}; give the path of a file, or ':memory:'")
+        self._model = FileModel(model)
+        self._searcher = Searcher()
+        self._connections = Connections(
+            self._path,
+            read_only=read_only,
+            prepare=self._searcher.prepare,
+            create=lambda connection: create_meta(connection, self._model.load(), self._model.source, settings),
+            indexes=metadata_indexes,
+        )
+        self._finalizer = weakref.finalize(self, self._connections.close)
+        try:
+            with self._connections.read() as connection:
+                self._meta = read_meta(connection)
+            settings.compare(self._meta, self._path)
+            self._model.belongs_to(self._meta, self._path)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- searching ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: QueryInput,
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        encoder: str | None = None,
+    ) -> list[Hit]:
+        """The exact k best documents, best first.
+
+        A document scores as its best passage: the inner product of the query's weights with the passage's stored
+        weights. Ties go to the document that was stored first. Nothing scores 0: fewer than k may match.
+
+        Args:
+            query: a text, or a sparse vector ``{term_id: weight}``.
+            k: how many, at least 1.
+            where: only documents that match, decided before ranking: a dict such as
+                ``{"year": {"$gte": 2020}, "lang": "en"}``, or a SQL condition over the columns ``id``, ``text``,
+                ``metadata`` (JSON) and ``doc_id``.
+            where_args: values for ``?`` or ``:name`` in a SQL ``where``.
+            min_score: leave out documents that score less.
+            encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
+
+        Returns:
+            Hits; an empty list for an empty query, or one without a known term.
+
+        Raises:
+            InvalidInput, InvalidFilter, InvalidVector, WrongType: what is wrong with an argument.
+            CorruptIndex: a row of the file contradicts itself.
+        """
+        count, least, matching = check_count(k), check_min_score(min_score), compile_filter(where, where_args)
+        while True:
+            hits = self._search(weigher(query, encoder, self._model), count, matching, least)
+            if hits is not None:
+                return hits
+
+    def search_many(
+        self,
+        queries: Iterable[QueryInput],
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        encoder: str | None = None,
+    ) -> list[list[Hit]]:
+        """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
+        count, least, matching = check_count(k), check_min_score(min_score), compile_filter(where, where_args)
+        if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
+            raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
+        queries = list(queries)
+        todo = weighers(queries, encoder, self._model)
+
+        def one(query: QueryInput, weigh: Weigher) -> list[Hit]:
+            hits = self._search(weigh, count, matching, least)
+            return self.search(query, k, where, where_args, min_score, encoder) if hits is None else hits
+
+        workers = min(os.cpu_count() or 1, len(todo))
+        if workers < 2 or self._connections.memory:
+            return list(map(one, queries, todo))
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, queries, todo))
+
+    def explain(self, query: QueryInput, id: str, encoder: str | None = None) -> Explanation:
+        """Why the document has its score for the query, term by term; the contributions sum to the score.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        check_id(id)
+        weigh = weigher(query, encoder, self._model)
+        tokenize = self._model.load().tokenize
+        literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
+        with self._connections.read() as connection:
+            stored = store.look_up(connection, [id]).get(id)
+            if stored is None:
+                raise not_found(id)
+            weights = dict(weigh(self._searcher.view(connection)))
+            return explain(connection, self._meta.layout, stored, weights, literal, tokenize)
+
+    def expand(self, text: str, side: str = "document") -> list[Term]:
+        """The weighted terms of a text as the index (``side="document"``) or a search (``"query"``) sees it.
+
+        Strongest first; expansions, terms that the text does not contain, are marked. A text longer than the model's
+        window is shown as the largest weight of each term over its passages.
+        """
+        if side not in ("document", "query"):
+            raise InvalidInput(f"side is {side!r}; give 'document' or 'query'")
+        check_text(text, 0)
+        encoder = self._model.load()
+        if side == "query":
+            weights = encoder.encode_queries([text]).dicts()[0]
+        else:
+            passages = [text[start:end] for start, end in split(text, encoder)]
+            weights = {}
+            for row in drop_small_weights(encoder.encode_documents(passages), self._meta.min_weight).dicts():
+                weights |= {term: max(weight, weights.get(term, 0.0)) for term, weight in row.items()}
+        with self._connections.read() as connection:
+            literal = set(encoder.tokenize(text).term_ids.tolist())
+            return expansion(weights, read_terms(connection, weights), literal)
+
+    def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
+        """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
+        tokens = self._model.load().tokenize(hit.passage.text)
+        return highlight(hit.passage.text, tokens, hit.query, before, after)
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> Document | None:
+        """The document with this id, or None."""
+        with self._connections.read() as connection:
+            return store.get(connection, check_id(id))
+
+    def __contains__(self, id: object) -> bool:
+        if not isinstance(id, str):
+            return False
+        with self._connections.read() as connection:
+            return bool(store.look_up(connection, [id]))
+
+    def __len__(self) -> int:
+        with self._connections.read() as connection:
+            return int(connection.execute("SELECT count(*) FROM document").get)
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids, in the order in which the documents were stored."""
+        after = 0
+        while True:
+            with self._connections.read() as connection:
+                rows = list(store.all_ids(connection, after, 1000))
+            if not rows:
+                return
+            yield from (id for _, id in rows)
+            after = rows[-1][0]
+
+    def stats(self) -> Stats:
+        """Figures: documents, passages, postings, sizes by part, model, kernel."""
+        with self._connections.read() as connection:
+            return read_stats(connection, self._meta)
+
+    def check(self) -> list[Finding]:
+        """Verify every checksum, and compare the posting lists with the stored vectors; empty if all is well."""
+        with self._connections.read() as connection:
+            return checking.check(connection, self._meta.layout)
+
+    def sql(self, query: str, args: WhereArgs = None) -> list[Row]:
+        """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
+
+        Besides the tables and views of the file it sees whatever you ``ATTACH`` (for this thread's connection).
+        """
+        with self._connections.querying() as connection:
+            cursor = connection.execute(query, args)
+            names = tuple(column[0] for column in cursor.description) if cursor.description else ()
+            return [Row(values, names) for values in cursor]
+
+    def explain_sql(self, query: QueryInput) -> str:
+        """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""
+        weigh = weigher(query, None, self._model)
+        with self._connections.read() as connection:
+            weights = weigh(self._searcher.view(connection))
+            return explain_sql(connection, weights, read_terms(connection, [term for term, _ in weights]))
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
+        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
+        with replacing(self._target(path)) as temporary, self._connections.outside_transaction() as connection:
+            backup(connection, temporary, progress)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write a compact copy for shipping: one plain file that also opens in read-only folders."""
+        with replacing(self._target(path)) as temporary, self._connections.outside_transaction() as connection:
+            connection.execute("VACUUM INTO ?", (temporary,))
+
+    def close(self) -> None:
+        """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SpladeLite({self._path!r}{', read_only=True' if self._connections.read_only else ''})"
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _search(self, weigh: Weigher, k: int, matching: Filter | None, min_score: float) -> list[Hit] | None:
+        """The hits; None if the file has moved to another model since the query was encoded."""
+        with self._connections.read() as connection:
+            view = self._searcher.view(connection)
+            if not self._is_current(view):
+                return None
+            query = weigh(view)
+            passage_ids, scores = self._searcher.top_k(view, query, k, min_score, matching)
+            return store.read_hits(connection, passage_ids, scores, dict(query))
+
+    def _is_current(self, view: View) -> bool:
+        """Whether the file still has the model that this handle knows; if not, follow it, or ModelMismatch."""
+        if view.snapshot.meta.fingerprint == self._meta.fingerprint:
+            return True
+        self._follow(view.snapshot.meta)
+        return False
+
+    def _follow(self, meta: Meta) -> None:
+        self._model.belongs_to(meta, self._path)
+        self._meta = meta
+
+    def _target(self, path: str | os.PathLike[str]) -> str:
+        target = os.fspath(path)
+        if os.path.realpath(target) == os.path.realpath(self._path):
+            raise InvalidInput(f"{target} is this database itself; give another path")
+        if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
+            raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")
+        return target
+
+
+def not_found(id: str) -> DocumentNotFound:
+    """The error for an id that is not there."""
+    return DocumentNotFound(f"no document has the id {id!r}; `id in db` tells, and iterating over db lists all ids")
