@@ -21,7 +21,6 @@ import csv
 import json
 import os
 import re
-import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -90,7 +89,9 @@ def read_table(path: str, table: str, columns: Columns = Columns()) -> Iterator[
         InvalidInput: no SQLite file, no such table or column, or a text that is none; names the row.
         OSError: the file cannot be read.
     """
-    import sqlite_utils  # here, since only this needs it
+    import sqlite3  # here, since only this needs them
+
+    import sqlite_utils
 
     open(path, "rb").close()  # sqlite3's own message does not say what is wrong
     try:
@@ -180,7 +181,9 @@ def _read_csv(file: BinaryIO, place: str, columns: Columns) -> Iterator[Source]:
             if len(row) != len(header):
                 raise InvalidInput(f"{here}: the row has {len(row)} values, the header {len(header)}")
             kept = {
-                name: value if name in (columns.text or "text", "title", columns.id, "_id", "id") else _number(value)
+                name: value
+                if name in (columns.text or "text", "title", columns.id, "_id", "id")
+                else number_or_text(value)
                 for name, value in zip(header, row, strict=True)
             }
             yield _document(kept, here, columns)
@@ -188,7 +191,8 @@ def _read_csv(file: BinaryIO, place: str, columns: Columns) -> Iterator[Source]:
         raise InvalidInput(f"{place}:{reader.line_num}: not CSV: {error}") from error
 
 
-def _number(value: str) -> str | int | float:
+def number_or_text(value: str) -> str | int | float:
+    """The number, if the text is one as JSON writes it and it fits 64 bits; else the text (``"007"``, ``""``)."""
     if not _NUMBER.fullmatch(value):
         return value
     number = json.loads(value)

@@ -1,0 +1,74 @@
+"""Plain-text tables for the command line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Container, Mapping, Sequence
+
+import click
+
+# What a document holds must not move the cursor or recolour the terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MARK = re.compile("\ue000(.*?)\ue001", re.DOTALL)
+_LEAD = 40  # characters that a snippet shows before its first match
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int] = ()) -> None:
+    """Print rows under a header; the last column is cut at the edge of the terminal.
+
+    A stretch between U+E000 and U+E001 is printed bold. Columns in ``right`` are aligned to the right.
+    """
+    if not rows:
+        return
+    table = [[_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(_plain(cell)) for cell in column) for column in zip(*table, strict=True)]
+    room = max(20, shutil.get_terminal_size((120, 24)).columns - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    for number, row in enumerate(table):
+        cells = []
+        for column, cell in enumerate(row):
+            if column == len(row) - 1:
+                cells.append(_cut(cell, room))
+            else:
+                space = " " * (widths[column] - len(_plain(cell)))
+                cells.append(space + cell if column in right else cell + space)
+        line = _MARK.sub(lambda match: click.style(match[1], bold=True), "  ".join(cells)).rstrip()
+        click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print names with their values, one a line."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+        click.echo(f"{name:<{width}}  {_CONTROL.sub(chr(0xFFFD), text)}")
+
+
+def snippet(marked: str) -> str:
+    """The part of a highlighted passage that begins shortly before its first match."""
+    text = " ".join(marked.split())
+    first = text.find("\ue000")
+    if first <= _LEAD:
+        return text
+    start = text.rfind(" ", 0, first - _LEAD)
+    return text if start < 0 else "… " + text[start + 1 :]
+
+
+def _line(cell: str) -> str:
+    return _CONTROL.sub("\ufffd", " ".join(cell.split()))
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("\ue000", "").replace("\ue001", "")
+
+
+def _cut(cell: str, width: int) -> str:
+    if len(_plain(cell)) <= width:
+        return cell
+    seen = 0
+    for position, character in enumerate(cell):
+        seen += character not in "\ue000\ue001"
+        if seen == width:
+            cut = cell[:position]
+            return cut + "…" + ("\ue001" if cut.count("\ue000") > cut.count("\ue001") else "")
+    return cell

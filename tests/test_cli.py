@@ -1,0 +1,391 @@
+"""The command line: as click runs it, and as a real child process."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from spladelite import SpladeLite, errors
+from spladelite.cli import _status, main
+from spladelite.sources import FORMATS
+from spladelite.tables import snippet
+
+COMMAND = [sys.executable, "-c", "from spladelite.cli import main; main(prog_name='spladelite')"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").mkdir()
+    Path("notes/crash.txt").write_text("A car crashed into a tree.")
+    Path("notes/bread.md").write_text("Bake the bread for an hour.")
+    Path("notes/old.txt").write_text("Steam engines pulled the trains.")
+    Path("notes/blank.txt").write_text(" \n")
+    rows: list[dict[str, Any]] = [
+        {"id": "f1", "text": "The engine does not start when it is cold.", "year": 2021, "lang": "en"},
+        {"id": "f2", "text": "Carburettors were cleaned by hand.", "year": 1999, "lang": "en"},
+    ]
+    Path("faq.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("app.log").write_text("ERROR disk full\n\nERROR no route to host\n")
+    Path("app/assets").mkdir(parents=True)
+    Path("backup").mkdir()
+    with closing(sqlite3.connect("shop.db")) as shop:
+        shop.executescript(
+            "CREATE TABLE product (sku TEXT PRIMARY KEY, description TEXT, price REAL);"
+            "INSERT INTO product VALUES ('p1', 'A warm woollen hat', 19.5), ('p2', 'A straw hat', 9)"
+        )
+    return tmp_path
+
+
+def run(*args: str, status: int = 0, input: str | None = None) -> Result:
+    result = CliRunner(catch_exceptions=False).invoke(main, args, input=input)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def run_json(*args: str, status: int = 0, input: str | None = None) -> Any:
+    return json.loads(run(*args, "--json", status=status, input=input).stdout)
+
+
+def fails(status: int, message: str, *args: str) -> None:
+    result = run(*args, status=status)
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert re.match(f"Error: .*{message}", result.stderr), result.stderr
+
+
+@pytest.fixture
+def notes() -> None:
+    run("add", "kb.db", "notes", "faq.jsonl")
+
+
+# -- every command -------------------------------------------------------------------------------------------------
+
+
+def test_a_session_in_tables() -> None:
+    assert run("add", "kb.db", "notes").stdout == "3 read, 3 new, 1 blank left out; kb.db has 3 documents\n"
+    assert run("add", "kb.db", "notes").stdout == "3 read, 0 new, 1 blank left out; kb.db has 3 documents\n"
+    lines = run("search", "kb.db", "automobile accident").stdout.splitlines()
+    assert lines[0].split() == ["score", "id", "passage"]
+    assert re.fullmatch(r"1  \d+\.\d{3}  crash.txt  A car crashed into a tree\.", lines[1])
+    explained = run("explain", "kb.db", "automobile accident", "crash.txt").stdout.splitlines()
+    assert explained[0].split() == ["term", "query", "document", "product", "expansion", "of"]
+    assert explained[-1].split() == ["score", lines[1].split()[1]]
+    assert any(re.match(r"car +\d\.\d+ +\d\.\d+ +\d\.\d+  query", line) for line in explained)
+    assert run("expand", "kb.db", "car", "--side", "query", "-n", "1").stdout.splitlines()[1].split()[0] == "car"
+    assert run("get", "kb.db", "crash.txt").stdout.splitlines()[-1] == "text      A car crashed into a tree."
+    assert "documents           3\n" in run("stats", "kb.db").stdout
+    assert run("check", "kb.db").stdout == "no problem found\n"
+    assert run("optimize", "kb.db").stdout.startswith("kb.db: ")
+    assert run("create-index", "kb.db", "year").stdout == "filters on year use an index now\n"
+    assert run("backup", "kb.db", "b.db").stdout.startswith("b.db: ")
+    assert run("export", "kb.db", "e.db").stdout.startswith("e.db: ")
+    rows = run("sql", "kb.db", "SELECT id FROM document WHERE doc_id = ?", "--arg", "1").stdout.splitlines()
+    assert rows == ["id", "bread.md"]
+    assert run("delete", "kb.db", "crash.txt", "old.txt").stdout == "2 deleted\n"
+    for copy in ("b.db", "e.db"):
+        assert run_json("search", copy, "automobile accident")[0]["id"] == "crash.txt"
+
+
+@pytest.mark.usefixtures("notes")
+def test_every_command_speaks_json() -> None:
+    assert run_json("add", "kb.db", "notes") == {
+        "ids": ["bread.md", "crash.txt", "old.txt"],
+        "added": 0,
+        "blank": 1,
+        "documents": 5,
+    }
+    (hit,) = run_json("search", "kb.db", "engine", "--where", '{"year": {"$gte": 2020}}')
+    assert hit["id"] == "f1"
+    assert hit["metadata"] == {"year": 2021, "lang": "en"}
+    assert hit["passage"] == {"text": hit["text"], "start": 0, "end": len(hit["text"])}
+    explained = run_json("explain", "kb.db", "engine", "f1")
+    assert sum(term["contribution"] for term in explained["terms"]) == pytest.approx(hit["score"], abs=1e-4)
+    assert {"term", "query_weight", "document_weight", "expansion"} <= explained["terms"][0].keys()
+    assert run_json("expand", "kb.db", "bread")[0]["term"] == "bread"
+    assert run_json("get", "kb.db", "f2")[0]["metadata"]["year"] == 1999
+    assert run_json("stats", "kb.db")["documents"] == 5
+    assert run_json("check", "kb.db") == []
+    assert run_json("optimize", "kb.db")["path"] == "kb.db"
+    assert run_json("create-index", "kb.db", "year") == {"field": "year"}
+    assert run_json("backup", "kb.db", "b.db")["bytes"] == Path("b.db").stat().st_size
+    assert run_json("export", "kb.db", "e.db")["bytes"] == Path("e.db").stat().st_size
+    assert run_json("sql", "kb.db", "SELECT id, 1.5 AS x, x'ff' AS y FROM document WHERE id = 'f1'") == [
+        {"id": "f1", "x": 1.5, "y": "ff"}
+    ]
+    assert run_json("delete", "kb.db", "--where", "metadata ->> 'year' < ?", "--arg", "2000") == {"deleted": 1}
+
+
+@pytest.mark.usefixtures("notes")
+def test_nothing_found_is_status_1() -> None:
+    assert run_json("search", "kb.db", "engine", "--where", '{"lang": "de"}', status=1) == []
+    assert run("search", "kb.db", "engine", "--min-score", "1e6", status=1).output == ""
+    assert run_json("get", "kb.db", "nowhere", "f1", status=1)[0]["id"] == "f1"
+    fails(1, "'nowhere'", "explain", "kb.db", "engine", "nowhere")
+    assert run_json("delete", "kb.db", "nowhere", status=1) == {"deleted": 0}
+    assert run_json("sql", "kb.db", "SELECT id FROM document WHERE 0", status=1) == []
+
+
+@pytest.mark.usefixtures("notes")
+def test_check_finds_damage() -> None:
+    with closing(sqlite3.connect("kb.db")) as connection:
+        connection.execute("UPDATE document SET text = 'A car crashed into a treE.' WHERE id = 'crash.txt'")
+        connection.commit()
+    (finding,) = run_json("check", "kb.db", status=1)
+    assert finding["table"] == "document"
+    assert "document" in run("check", "kb.db", status=1).stdout
+
+
+@pytest.mark.usefixtures("notes")
+def test_input_that_cannot_be_used_is_status_2() -> None:
+    for where in ('{"year": {"$about": 1}}', "1; DROP TABLE document", "checksum > 0"):
+        fails(2, "", "search", "kb.db", "engine", "--where", where)
+    fails(2, "k is 0", "search", "kb.db", "engine", "-k", "0")
+    fails(2, "no document in -", "add", "new.db", "-")
+    fails(2, r"notes/blank\.txt \(1 blank\)", "add", "new.db", "notes/blank.txt")
+    fails(2, "database itself", "add", "kb.db", "kb.db", "--table", "document")
+    fails(2, "has no table 'x'; it has product", "add", "new.db", "shop.db", "--table", "x")
+    assert not Path("new.db").exists()  # nothing was read, so nothing is created
+    Path("faq.jsonl").write_text('{"id": "f1", "text": "other"}\n')
+    fails(2, "f1", "add", "kb.db", "faq.jsonl")
+    assert run_json("add", "kb.db", "faq.jsonl", "--replace")["ids"] == ["f1"]
+    assert run_json("get", "kb.db", "f1")[0]["text"] == "other"
+    Path("faq.jsonl").write_text('{"id": "f1", "text": "third"}\nnothing\n')
+    fails(2, r"faq\.jsonl:2: not JSON", "add", "kb.db", "faq.jsonl", "--replace")
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("add", "kb.db"),
+        ("add", "kb.db", "notes", "shop.db", "--table", "product"),
+        ("add", "kb.db", "shop.db", "--table", "product", "--format", "csv"),
+        ("delete", "kb.db"),
+        ("delete", "kb.db", "f1", "--where", "1"),
+        ("get", "kb.db"),
+        ("search", "kb.db", "engine", "--where", "{"),
+        ("search", "kb.db", "engine", "--where", "{}", "--arg", "1"),
+        ("search", "kb.db", "engine", "-k", "many"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_is_status_2(args: Sequence[str]) -> None:
+    result = run(*args, status=2)
+    assert "Usage:" in result.stderr
+    assert "Try 'main " in result.stderr
+
+
+@pytest.mark.usefixtures("notes")
+def test_files_that_cannot_be_read_or_written_are_status_3() -> None:
+    Path("text.db").write_text("This is not a database. " * 100)
+    for command in (["search", "engine"], ["stats"], ["delete", "x"], ["optimize"], ["check"]):
+        fails(3, "missing.db does not exist", command[0], "missing.db", *command[1:])
+        fails(3, "text.db is not a SQLite database", command[0], "text.db", *command[1:])
+    fails(3, "notes is a directory", "stats", "notes")
+    fails(3, "missing.txt: No such file", "add", "kb.db", "missing.txt")
+    assert not Path("missing.db").exists()
+
+
+def test_each_error_has_its_status() -> None:
+    def leaves(parent: type[errors.SpladeLiteError]) -> set[type[errors.SpladeLiteError]]:
+        return {parent} | {leaf for child in parent.__subclasses__() for leaf in leaves(child)}
+
+    by_status: dict[int, set[str]] = {}
+    for error in leaves(errors.SpladeLiteError):
+        by_status.setdefault(_status(error("x")), set()).add(error.__name__)
+    assert by_status[1] == {"DocumentNotFound"}
+    assert by_status[4] == {"Busy"}
+    assert {"CorruptIndex", "NotADatabase", "ReadOnly", "ModelMismatch"} <= by_status[3]
+    assert {"InvalidFilter", "IdConflict", "WrongType"} <= by_status[2]
+
+
+# -- what goes in --------------------------------------------------------------------------------------------------
+
+
+def test_standard_input_in_every_format() -> None:
+    for format, count in zip(FORMATS, (1, 2, 2, 1), strict=True):
+        added = run_json(
+            "add",
+            f"{format}.db",
+            "-",
+            "--format",
+            format,
+            input='{"text": "hat"}\n{"text": "cap"}\n' if format == "jsonl" else "text\nA hat\n",
+        )
+        assert added["documents"] == count
+    assert run_json("add", "kb.db", "-", input="one line\n\nanother line\n")["added"] == 2
+
+
+def test_a_table_of_another_database() -> None:
+    run("add", "kb.db", "shop.db", "--table", "product", "--text-column", "description")
+    (hit,) = run_json("search", "kb.db", "warm hat", "--where", '{"price": {"$gt": 10}}')
+    assert (hit["id"], hit["metadata"]) == ("p1", {"price": 19.5})
+
+
+def test_documents_with_and_without_ids_in_one_stream() -> None:
+    Path("mixed.jsonl").write_text(
+        "\n".join(json.dumps({"text": f"text {i}"} | ({"id": f"id{i}"} if i % 3 else {})) for i in range(9))
+    )
+    ids = run_json("add", "kb.db", "mixed.jsonl")["ids"]
+    assert [i if i.startswith("id") else "hash" for i in ids] == [f"id{i}" if i % 3 else "hash" for i in range(9)]
+
+
+def test_a_long_document_becomes_passages_with_a_snippet_near_the_match() -> None:
+    Path("long.txt").write_text(
+        "Nothing happens here at all. " * 100 + "The volcano erupted. " + "Then it was calm. " * 99
+    )
+    run("add", "kb.db", "long.txt")
+    assert run_json("stats", "kb.db")["passages"] > 3
+    assert "volcano" in run("search", "kb.db", "volcano").stdout
+
+
+# -- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_control_characters_of_a_document_do_not_reach_the_terminal() -> None:
+    Path("evil.txt").write_text("A car \x1b]0;owned\x07 crashed\x9b2J\r into a tree.\x00")
+    run("add", "kb.db", "evil.txt")
+    for command in (["search", "kb.db", "car crash"], ["get", "kb.db", "evil.txt"]):
+        output = run(*command).stdout
+        assert "car" in output
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", output)
+    assert run_json("get", "kb.db", "evil.txt")[0]["text"] == Path("evil.txt").read_bytes().decode()
+
+
+def test_rows_fit_the_terminal_and_matches_are_bold_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("wide.txt").write_text("A car crashed. " * 20)
+    run("add", "kb.db", "wide.txt")
+    monkeypatch.setenv("COLUMNS", "60")
+    plain = run("search", "kb.db", "car").stdout.splitlines()[1]
+    assert len(plain) == 60
+    assert plain.endswith("…")
+    result = CliRunner().invoke(main, ["search", "kb.db", "car"], color=True)
+    bold = result.stdout.splitlines()[1]
+    assert click.style("car", bold=True) in bold
+    assert click.unstyle(bold) == plain
+
+
+def test_a_snippet_begins_at_a_word_before_the_first_match() -> None:
+    text = "word " * 30 + "\ue000match\ue001 and\n more"
+    assert snippet(text).startswith("… word word")
+    assert snippet(text).endswith("\ue000match\ue001 and more")
+    assert len(snippet(text)) < 80
+    assert snippet("a \ue000match\ue001") == "a \ue000match\ue001"
+    assert snippet("no match " * 9) == ("no match " * 9).strip()
+
+
+# -- help ----------------------------------------------------------------------------------------------------------
+
+OWN = sorted(name for name in main.commands if name != "models")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_command_has_an_example(name: str) -> None:
+    text = run(name, "--help").stdout
+    assert re.search(rf"Examples?:\n( +.*\n)* +.*spladelite {name} ", text)
+
+
+def test_the_examples_work() -> None:
+    run("add", "kb.db", "notes", "faq.jsonl")
+    ran = 0
+    for name in ["add", *OWN]:
+        for line in re.findall(r"^ +((?:\w.*)?spladelite \w.*)$", run(name, "--help").stdout, re.MULTILINE):
+            for part in re.split(r" (?:&&|\|) ", line):
+                if part.startswith("spladelite ") and "Usage" not in line:
+                    run(*shlex.split(part)[1:], input=Path("app.log").read_text())
+                    ran += 1
+    assert ran > len(OWN)
+
+
+def test_the_main_help_names_every_command_whole_and_the_exit_statuses() -> None:
+    text = run("--help").stdout
+    for name in main.commands:
+        assert re.search(rf"^  {name} +\S.*[^.]\.$", text, re.MULTILINE), name
+    assert "130" in text
+
+
+# -- a real process ------------------------------------------------------------------------------------------------
+
+
+def child(*args: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*COMMAND, *args], input=input, capture_output=True, timeout=60, check=False)
+
+
+def test_help_loads_no_model_runtime() -> None:
+    code = (
+        "import sys; from spladelite.cli import main; main(['--help'], standalone_mode=False);"
+        "print({'onnxruntime', 'tokenizers', 'torch', 'transformers', 'sqlite3', 'tqdm'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.splitlines()[-1] == "set()"
+
+
+def test_errors_have_no_traceback_and_output_is_utf8() -> None:
+    result = child("stats", "missing.db")
+    assert result.returncode == 3
+    assert result.stderr.startswith(b"Error: missing.db does not exist")
+    assert b"Traceback" not in result.stderr
+    assert child("add", "kb.db", "-", input="Žluťoučký kůň 😀".encode()).returncode == 0
+    assert json.loads(child("sql", "kb.db", "SELECT text FROM document", "--json").stdout) == [
+        {"text": "Žluťoučký kůň 😀"}
+    ]
+    result = child("add", "kb.db", "-", input=b"fine\n\xff")
+    assert (result.returncode, b"byte 5" in result.stderr) == (2, True)
+    assert b"indexing" not in result.stderr  # no progress bar where there is no terminal
+
+
+def test_a_reader_that_stops_early_is_no_error_of_ours() -> None:
+    run("add", "kb.db", "notes")
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT i FROM n"
+    with subprocess.Popen([*COMMAND, "sql", "kb.db", many], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+def test_ctrl_c_keeps_what_was_committed_and_the_same_command_goes_on() -> None:
+    lines = [json.dumps({"id": f"d{i}", "text": f"Document number {i} is about the weather."}) for i in range(3000)]
+    Path("many.jsonl").write_text("\n".join(lines))
+    with subprocess.Popen([*COMMAND, "add", "kb.db", "many.jsonl"], stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not stored() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        message = process.stderr.read().decode()
+        assert process.wait(60) == 130
+    assert message == "Error: interrupted; what was committed stays\n"
+    with SpladeLite("kb.db", read_only=True) as db:
+        committed = len(db)
+        assert 0 < committed < 3000
+        assert db.check() == []
+    added = run_json("add", "kb.db", "many.jsonl")
+    assert (added["added"], added["documents"]) == (3000 - committed, 3000)
+
+
+def stored() -> int:
+    if not Path("kb.db").exists():
+        return 0
+    try:
+        with SpladeLite("kb.db", read_only=True) as db:
+            return len(db)
+    except errors.SpladeLiteError:
+        return 0  # caught between its creation and its first commit
