@@ -76,7 +76,7 @@ def fuse(parts: Mapping[str, Ranking], weights: Mapping[str, float], k: int, fus
         contribution = np.zeros(len(ids), np.float32)
         contribution[np.searchsorted(ids, part.ids)] = np.float32(weights[name]) * value(part.scores)
         contributions[name] = contribution
-    scores = np.sum(list(contributions.values()), axis=0, dtype=np.float32)
+    scores = np.add.reduce(list(contributions.values()), dtype=np.float32)
     best = np.lexsort((ids, -scores))[:k]
     best = best[scores[best] > 0]
     return Fused(ids[best], scores[best], {name: values[best] for name, values in contributions.items()})
@@ -85,16 +85,16 @@ def fuse(parts: Mapping[str, Ranking], weights: Mapping[str, float], k: int, fus
 def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
-    BM25 gets ``words / (words + 6)`` for a query of that many distinct words, stop words not counted; the other parts
-    share the rest. A short query gives BM25 little evidence, and a model that was trained on short questions does well
-    there; with each further word exact matching knows more. benchmarks/README.md has the measurements: fixed weights
-    lose up to 0.06 nDCG@10 against the better part, this rule 0.01 at most.
+    Beside another part BM25 gets a twelfth for each distinct word of the query, stop words not counted, and at most a
+    half; the other parts share the rest. A short question gives exact matching little evidence and is what the models
+    were trained on; with each word more BM25 knows more. Chosen on some collections and tested on others: fixed weights
+    lose up to 0.06 nDCG@10 against the better part, this rule at most 0.01 (benchmarks/fusion.py).
     """
     others = [name for name in parts if name != "bm25"]
-    if "bm25" not in parts:
-        return dict.fromkeys(others, 1 / len(others))
-    lexical = words / (words + WORDS_FOR_EQUAL_WEIGHT) if others else 1.0
-    return {"bm25": lexical, **dict.fromkeys(others, (1 - lexical) / max(len(others), 1))}
+    if not others:
+        return dict.fromkeys(parts, 1.0)
+    lexical = min(words / WORDS_FOR_EQUAL_WEIGHT, 1.0) / 2 if "bm25" in parts else 0.0
+    return {name: lexical if name == "bm25" else (1 - lexical) / len(others) for name in parts}
 
 
 def check_weights(weights: object, parts: Mapping[str, object]) -> dict[str, float]:
@@ -130,7 +130,7 @@ def check_fusion(fusion: object) -> str:
 def _share_of_best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(scores) or scores[0] <= 0:
         return np.zeros(len(scores), np.float32)
-    return np.maximum(scores, 0) / scores[0]  # only a dense score can be below 0
+    return np.asarray(np.maximum(scores, 0) / scores[0], np.float32)  # only a dense score can be below 0
 
 
 def _reciprocal_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any, cast
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.connection import int_array
+from spladelite.connection import fetch, int_array
 
 MAX_WORDS = 1024
 """Distinct query words that are used, the first ones: FTS5's time to parse a query grows with their square."""
@@ -80,10 +81,10 @@ def search(
     words = query_words(connection, query)
     if not words or (allowed is not None and not len(allowed)):
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    bindings = {"words": _match(words), "k": k}
+    bindings: dict[str, Any] = {"words": _match(words), "k": k}
     if allowed is not None:
         bindings["allowed"] = int_array(allowed)
-    rows = connection.execute(_SEARCH.format(filter="" if allowed is None else _FILTER), bindings).fetchall()
+    rows = fetch(connection, _SEARCH.format(filter="" if allowed is None else _FILTER), bindings)
     doc_ids = np.array([doc_id for doc_id, _ in rows], np.int64)
     return doc_ids, np.array([-score for _, score in rows], np.float32)
 
@@ -92,11 +93,11 @@ def contributions(connection: apsw.Connection, query: str, doc_id: int) -> dict[
     """What each matching query word adds to the document's BM25 score; the values sum to the score."""
     parts = {}
     for word in query_words(connection, query):
-        score = connection.execute(
+        for (score,) in fetch(
+            connection,
             "SELECT bm25(document_text) FROM document_text WHERE document_text MATCH ? AND rowid = ?",
             (_match([word]), doc_id),
-        ).get
-        if score is not None:
+        ):
             parts[word] = -score
     return parts
 
@@ -113,8 +114,8 @@ def query_words(connection: apsw.Connection, query: str) -> list[str]:
 
 def _tokenize(connection: apsw.Connection, text: bytes, name: str, *base: str) -> list[str]:
     tokenizer = connection.fts5_tokenizer(name, [*base, "remove_diacritics", "2"])
-    tokens: list[str] = tokenizer(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
-    return tokens
+    tokens = tokenizer(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
+    return cast("list[str]", tokens)
 
 
 def _match(words: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
 """Dense encoders: a function, an ONNX folder, or a sentence-transformers folder.
 
-A dense encoder turns each text into one vector; a score is the inner product of two. An ONNX folder holds ``model.onnx``
-(also in ``onnx/``) and ``tokenizer.json``; the graph takes ``input_ids`` and ``attention_mask`` (``token_type_ids`` too)
-and gives token vectors ``(B, T, D)``, or sentence vectors ``(B, D)``. Pooling, normalisation, prompts and length come
-from the files that sentence-transformers puts beside it: mean, none, none and 512 tokens where there are none. What is
-longer than the model's length is cut, as sentence-transformers does.
+A dense encoder turns each text into one vector; a score is the inner product of two. An ONNX folder holds
+``model.onnx`` (also in ``onnx/``) and ``tokenizer.json``; the graph takes ``input_ids`` and ``attention_mask`` (and
+``token_type_ids``) and gives token vectors ``(B, T, D)`` or sentence vectors ``(B, D)``. Pooling, normalisation, prompts
+and length come from the files that sentence-transformers puts beside it: mean, none, none and 512 tokens where there
+are none. What is longer than the model's length is cut, as sentence-transformers does.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ class DenseEncoder(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What a person calls it."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """A hex digest, or ""."""
+        ...
 
     def encode_documents(self, texts: Sequence[str]) -> ArrayLike:
         """``(N, D)`` numbers, row i for text i."""
@@ -158,7 +162,7 @@ class OnnxDense:
         for start in range(0, len(order), _BATCH):
             rows.extend(self._batch([encoded[i] for i in order[start : start + _BATCH]]))
         result = np.empty((len(texts), len(rows[0]) if rows else 0), np.float32)
-        result[order] = rows if rows else result
+        result[order] = rows or result
         return result
 
     def _batch(self, sequences: list[list[int]]) -> NDArray[np.float32]:
