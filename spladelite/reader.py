@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+import apsw
+
 from spladelite import check as checking
 from spladelite import documents as store
 from spladelite.connection import Connections, backup, replacing
@@ -217,7 +219,10 @@ class Reader:
         """
         with self._connections.querying() as connection:
             cursor = connection.execute(query, args)
-            names = tuple(column[0] for column in cursor.description) if cursor.description else ()
+            try:
+                names = tuple(column[0] for column in cursor.description)
+            except apsw.ExecutionCompleteError:
+                return []  # without rows apsw knows no names
             return [Row(values, names) for values in cursor]
 
     def explain_sql(self, query: QueryInput) -> str:
