@@ -25,6 +25,8 @@ from spladelite.quantize import QuantizedVectors, take
 from spladelite.records import Document, Hit, Passage
 from spladelite.validate import NewDocument
 
+_NUMBERS = struct.Struct("<6q")
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -173,10 +175,11 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
 
 
 def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: int, content_hash: bytes) -> int:
-    """CRC-32 of a document row."""
-    value = crc32(struct.pack("<2q", doc_id, passages))
-    for part in (id.encode(), text.encode(), metadata.encode(), content_hash):
-        value = crc32(part, crc32(struct.pack("<q", len(part)), value))
+    """CRC-32 of a document row: its numbers and lengths, then its contents."""
+    parts = id.encode(), text.encode(), metadata.encode(), content_hash
+    value = crc32(_NUMBERS.pack(doc_id, passages, *map(len, parts)))
+    for part in parts:
+        value = crc32(part, value)
     return value
 
 
@@ -186,7 +189,7 @@ def read_document(row: tuple[int, str, str, str, int, bytes, int]) -> Document:
     if document_checksum(*row[:-1]) != checksum:
         raise CorruptIndex(f"document {doc_id} (id {id!r}): its checksum does not match; run check()")
     try:
-        value = json.loads(metadata)
+        value = json.loads(metadata) if metadata != "{}" else {}
     except ValueError:
         value = None
     if not isinstance(value, dict):

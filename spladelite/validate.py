@@ -182,19 +182,30 @@ def check_vector(vector: object, vocabulary_size: int, where: str = "the vector"
         raise InvalidVector(f"{where} has weights of type {weights.dtype}; weights are float")
     with np.errstate(over="ignore"):
         values = weights.astype(np.float32)
-    for problem, wrong in (
-        (f"a term id outside the vocabulary of {vocabulary_size}", (terms < 0) | (terms >= vocabulary_size)),
-        ("a weight that is NaN", np.isnan(weights)),
-        (f"a weight over {LARGEST_WEIGHT:g}", weights > LARGEST_WEIGHT),
-        ("a weight that is not above 0", values <= 0),
-    ):
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            raise InvalidVector(f"{where} has {problem}: term {terms[i]}, weight {weights[i]}; leave the term out")
+    if not ((terms >= 0) & (terms < vocabulary_size) & (values > 0) & (weights <= LARGEST_WEIGHT)).all():
+        raise _wrong_entry(terms, weights, values, vocabulary_size, where)
     order = np.argsort(terms)
-    if (np.diff(terms[order]) == 0).any():
+    terms = terms[order]
+    if (terms[1:] == terms[:-1]).any():
         raise InvalidVector(f"{where} names a term twice; add their weights up")
-    return terms[order].astype(np.int32), values[order]
+    return terms.astype(np.int32), values[order]
+
+
+def _wrong_entry(
+    terms: NDArray[Any], weights: NDArray[Any], values: NDArray[np.float32], vocabulary_size: int, where: str
+) -> InvalidVector:
+    problem, wrong = next(
+        (problem, wrong)
+        for problem, wrong in (
+            (f"a term id outside the vocabulary of {vocabulary_size}", (terms < 0) | (terms >= vocabulary_size)),
+            ("a weight that is NaN", np.isnan(weights)),
+            (f"a weight over {LARGEST_WEIGHT:g}", weights > LARGEST_WEIGHT),
+            ("a weight that is not above 0", values <= 0),
+        )
+        if wrong.any()
+    )
+    i = int(np.argmax(wrong))
+    return InvalidVector(f"{where} has {problem}: term {terms[i]}, weight {weights[i]}; leave the term out")
 
 
 def check_count(k: object, name: str = "k") -> int:
