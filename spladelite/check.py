@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from spladelite.connection import fetch
 from spladelite.documents import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
-from spladelite.index import Layout, PassageVectors, checked_postings, read_passages, read_segment, read_tombstones
+from spladelite.index import (
+    Layout,
+    PassageVectors,
+    checked_postings,
+    passage_checksum,
+    read_passages,
+    read_segment,
+    read_tombstones,
+)
 from spladelite.postings import encode, invert
 from spladelite.records import Finding
 from spladelite.search import Segment
@@ -19,13 +27,13 @@ from spladelite.search import Segment
 BATCH = 4096
 
 
-def check(connection: apsw.Connection, layout: Layout) -> list[Finding]:
+def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Finding]:
     """Everything that is wrong with the file, each with its table and row; empty if all is well."""
     integrity = fetch(connection, "PRAGMA integrity_check")
     findings = [Finding("database", "file", line) for (line,) in integrity if line != "ok"]
     findings += _documents(connection)
-    findings += _passages(connection, layout)
-    findings += _segments(connection, layout)
+    findings += _slim_passages(connection) if slim else _passages(connection, layout)
+    findings += _segments(connection, layout, slim)
     return findings
 
 
@@ -57,6 +65,14 @@ def _passages(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
             yield from _single_passages(connection, layout, begin, begin + BATCH - 1)
 
 
+def _slim_passages(connection: apsw.Connection) -> Iterator[Finding]:
+    for passage_id, doc_id, start, end, scale, checksum in connection.execute(
+        "SELECT passage_id, doc_id, start_char, end_char, scale, checksum FROM passage"
+    ):
+        if passage_checksum(passage_id, doc_id, start, end, scale, b"", b"") != checksum:
+            yield Finding("passage", str(passage_id), "its checksum does not match")
+
+
 def _single_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> Iterator[Finding]:
     ids = fetch(connection, "SELECT passage_id FROM passage WHERE passage_id BETWEEN ? AND ?", (first, last))
     for (passage_id,) in ids:
@@ -66,7 +82,7 @@ def _single_passages(connection: apsw.Connection, layout: Layout, first: int, la
             yield Finding("passage", str(passage_id), str(error))
 
 
-def _segments(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
+def _segments(connection: apsw.Connection, layout: Layout, slim: bool) -> Iterator[Finding]:
     previous = 0
     sizes: dict[int, int] = {}
     for segment_id, last in fetch(
@@ -75,6 +91,9 @@ def _segments(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
         try:
             segment = read_segment(connection, segment_id)
             sizes[segment_id] = len(segment)
+            if slim:
+                yield from _slim_postings(connection, segment)
+                continue
             dead = read_tombstones(connection, sizes).get(segment_id, np.zeros(len(segment), np.uint8))
             passages = read_passages(connection, layout, previous + 1, last)
             if passages.passage_ids.tolist() != segment.passage_ids[dead == 0].tolist():
@@ -89,6 +108,16 @@ def _segments(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
             f"SELECT DISTINCT segment_id FROM {table} WHERE segment_id NOT IN (SELECT segment_id FROM segment)"
         ):
             yield Finding(table, str(segment_id), "belongs to no segment")
+
+
+def _slim_postings(connection: apsw.Connection, segment: Segment) -> Iterator[Finding]:
+    for term, count, blob, checksum in connection.execute(
+        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ?", (segment.segment_id,)
+    ):
+        try:
+            checked_postings(segment.segment_id, term, count, blob, checksum, len(segment))
+        except CorruptIndex as error:
+            yield Finding("posting", f"segment {segment.segment_id}, term {term}", str(error))
 
 
 def _postings(

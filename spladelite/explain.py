@@ -10,8 +10,9 @@ import numpy as np
 from spladelite.connection import int_array
 from spladelite.documents import DOCUMENT_COLUMNS, Stored, read_document
 from spladelite.errors import CorruptIndex
-from spladelite.index import Layout, read_passages
+from spladelite.index import Layout
 from spladelite.records import Explanation, Passage, Term, TermMatch, Tokens
+from spladelite.vectors import read_document_vectors
 
 # Words whose term adds less than this share of the strongest contribution are not marked: every query has some weight
 # on "the".
@@ -43,7 +44,7 @@ def explain(
     tokenize: Callable[[str], Tokens],
 ) -> Explanation:
     """The contributions of a document's best passage for a query, strongest first."""
-    passages = read_passages(connection, layout, stored.doc_id, stored.doc_id + stored.passages - 1)
+    passages = read_document_vectors(connection, layout, stored.doc_id, sorted(query))
     document = read_document(
         connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE doc_id = ?", (stored.doc_id,)).get
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -199,7 +200,8 @@ def test_given_vectors_are_searched_without_a_model(db: SpladeLite) -> None:
     assert db.search({8: 1.0}) == []
     assert db.search({}) == []
     assert db.add("c", ids="c", vectors={1: 1.0}) == ["c"]
-    assert db.add(["d"], ids=["d"], vectors=[([3, 1], [0.5, 0.25])]) == ["d"]
+    pair: Any = ([3, 1], [0.5, 0.25])
+    assert db.add(["d"], ids=["d"], vectors=[pair]) == ["d"]
     with pytest.raises(spladelite.IdConflict):
         db.add(["a"], ids=["a"], vectors=[{7: 3.0}])
     db.update("a", text="a", vector={8: 1.0})
@@ -274,7 +276,8 @@ def test_bad_search_arguments(filled: SpladeLite, arguments: dict[str, object], 
 
 
 def test_queries_without_a_known_term_find_nothing(filled: SpladeLite) -> None:
-    for query in ("", "   ", "\u200b", {}):
+    queries: tuple[str | dict[int, float], ...] = ("", "   ", "\u200b", {})
+    for query in queries:
         assert filled.search(query) == []
     with pytest.raises(spladelite.WrongType):
         filled.search(7)  # type: ignore[arg-type]
@@ -511,3 +514,76 @@ def test_every_public_name_is_documented() -> None:
         for attribute, value in vars(public).items():
             if not attribute.startswith("_") and callable(value):
                 assert value.__doc__, f"{name}.{attribute}"
+
+
+def test_splade_inside_the_users_own_sql(filled: SpladeLite, tmp_path: Path) -> None:
+    hits = filled.search("automobile accident", k=3)
+    rows = filled.sql(
+        "SELECT d.id, s.score FROM splade('automobile accident', 3) AS s JOIN document AS d USING (doc_id)"
+        " ORDER BY score DESC"
+    )
+    assert rows == [(hit.id, hit.score) for hit in hits]
+    scores: dict[str, float] = dict(
+        filled.sql("SELECT id, splade_score(doc_id, ?) FROM document", ["automobile accident"])
+    )
+    assert all(scores[hit.id] == hit.score for hit in hits)
+    assert scores["bread"] == 0
+    assert filled.sql("SELECT splade_score(12345, 'car')") == [(None,)]
+    mine = str(tmp_path / "mine.db")
+    with apsw.Connection(mine) as connection:
+        connection.execute(
+            "CREATE TABLE price (id TEXT, price REAL); INSERT INTO price VALUES ('car', 9.5), ('cat', 1)"
+        )
+    connection.close()
+    filled.sql("ATTACH ? AS mine", [mine])
+    joined = filled.sql(
+        "SELECT p.price FROM splade('vehicle', 5) s JOIN document d USING (doc_id) JOIN mine.price p USING (id)"
+        " WHERE price > 2"
+    )
+    assert joined == [(9.5,)]
+    with pytest.raises(spladelite.InvalidInput, match="k is 0"):
+        filled.sql("SELECT * FROM splade('car', 0)")
+    with pytest.raises(spladelite.InvalidInput, match="text"):
+        filled.sql("SELECT * FROM splade(7)")
+
+
+def test_a_slim_export_is_searched_and_explained_but_not_changed(small: SpladeLite, tmp_path: Path) -> None:
+    long = " ".join(f"Sentence number {i} is about the weather in spring." for i in range(150))
+    small.add([*TEXTS, long], ids=[*IDS, "long"])
+    small.delete("stock")
+    small.export(tmp_path / "slim.db", slim=True)
+    with SpladeLite(tmp_path / "slim.db") as slim:
+        assert slim.check() == []
+        assert slim.sql("SELECT count(terms), count(impacts) FROM passage") == [(0, 0)]
+        for query in ("automobile accident", "bread", "spring weather"):
+            assert slim.search(query) == small.search(query)
+            assert slim.explain(query, slim.search(query)[0].id) == small.explain(query, small.search(query)[0].id)
+            assert slim.sql("SELECT score FROM splade(?)", [query]) == small.sql("SELECT score FROM splade(?)", [query])
+        assert slim.sql("SELECT splade_score(doc_id, 'spring') FROM document") == small.sql(
+            "SELECT splade_score(doc_id, 'spring') FROM document"
+        )
+        with pytest.raises(spladelite.ReadOnly, match="slim"):
+            slim.add("new text")
+        with pytest.raises(spladelite.ReadOnly, match="slim"):
+            slim.delete("car")
+        with pytest.raises(spladelite.InvalidInput, match="slim"):
+            slim.export_rows(tmp_path / "rows.db")
+
+
+def test_exported_rows_give_the_same_ranking_in_plain_sql(small: SpladeLite, tmp_path: Path) -> None:
+    import json
+    import sqlite3
+
+    long = " ".join(f"Sentence number {i} is about the weather in spring." for i in range(150))
+    small.add([*TEXTS, long], ids=[*IDS, "long"], metadata=[*METADATA, {}])
+    small.delete("stock")
+    small.export_rows(tmp_path / "rows.db")
+    connection = sqlite3.connect(tmp_path / "rows.db")
+    (sql,) = connection.execute("SELECT sql FROM readme").fetchone()
+    for query in ("automobile accident", "bread", "spring weather", "warm leaves"):
+        weights = {term.term_id: term.weight for term in small.expand(query, side="query")}
+        rows = connection.execute(sql, {"query": json.dumps(weights), "k": 10}).fetchall()
+        hits = small.search(query)
+        assert [row[0] for row in rows] == [hit.id for hit in hits]
+        assert [row[1] for row in rows] == pytest.approx([hit.score for hit in hits], rel=1e-5)
+    connection.close()

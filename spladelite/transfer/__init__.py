@@ -1,0 +1,1 @@
+"""Taking a database elsewhere: to a plain SQLite file that any language reads."""
