@@ -9,7 +9,7 @@ Blocks of 64 passages are passed over when even their largest sum times the segm
 rounding is monotone, so ``fl(sum · scale) <= fl(largest sum · largest scale)``.
 
 Candidates are 64-bit keys, ``~score bits << 32 | position``: ascending keys are best first, and ties are in order of
-position, which is the order of passage ids. They gather in a buffer of more than k; whenever it is full, a selection
+position, which is the order of passage ids. They gather in a buffer of twice k; whenever it is full, a selection
 keeps the best k and raises the threshold. That costs O(1) a candidate, for small k and large.
 
 Nothing that a blob says can lead outside of memory: an ordinal is a uint16 and the sums have 65,536 entries.
@@ -19,7 +19,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
-from libcpp.algorithm cimport nth_element, sort
+from libcpp.algorithm cimport nth_element
 from libcpp.vector cimport vector
 
 import numpy as np
@@ -118,7 +118,8 @@ cdef inline void push(Best* best, float score, uint32_t position) noexcept nogil
 
 cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* sums, Best* best) noexcept nogil:
     cdef size_t t
-    cdef int start, end, b, block, i, document
+    cdef int start, end, b, block, i, j, n, document
+    cdef int[SCAN] wanted
     cdef int pending_document = -1  # its best passage so far is pushed when the next document's first candidate comes
     cdef float pending_score = 0
     cdef uint32_t pending_position = 0
@@ -135,8 +136,13 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
                 block = start + SCAN * b
                 if not block_maximum(sums + block) * part.max_scale >= best.threshold:
                     continue
-                # Ordinals beyond the segment, which only damage can bring, end here.
-                for i in range(block, min(block + SCAN, part.size)):
+                # Branch-free: which of the block's scores are wanted.
+                n = 0
+                for i in range(min(SCAN, part.size - block)):
+                    wanted[n] = i
+                    n += sums[block + i] * part.scales[block + i] >= best.threshold
+                for j in range(n):
+                    i = block + wanted[j]
                     score = sums[i] * part.scales[i]
                     if not score >= best.threshold or (part.allowed != NULL and not part.allowed[i]):
                         continue
@@ -179,9 +185,9 @@ def top_k(parts, Py_ssize_t k, float min_score=0.0):
     best.size = 0
     best.capacity = 2 * best.k + 16
     best.threshold = max(min_score, nextafterf(0, INFINITY)) if min_score == min_score else min_score
-    cdef vector[uint64_t] keys
-    keys.resize(best.capacity)
-    best.keys = keys.data()
+    keys = np.empty(best.capacity, np.uint64)
+    cdef uint64_t[::1] keys_view = keys
+    best.keys = &keys_view[0]
     try:
         zeroed = _free_sums.pop()
     except IndexError:
@@ -192,10 +198,12 @@ def top_k(parts, Py_ssize_t k, float min_score=0.0):
     with nogil:
         for index in range(<uint32_t> c_parts.size()):
             search_part(&c_parts[index], lists.data(), index << 16, sums, &best)
-        sort(best.keys, best.keys + best.size)
+        if best.size > best.k:
+            keep_best(&best)
     _free_sums.append(zeroed)
 
-    cdef Py_ssize_t found = min(best.size, best.k)
+    cdef Py_ssize_t found = best.size
+    keys[:found].sort()  # NumPy's is vectorised
     passage_ids = np.empty(found, np.int64)
     scores = np.empty(found, np.float32)
     cdef int64_t[::1] c_passage_ids = passage_ids
