@@ -24,41 +24,45 @@ The rooms, in the order in which data flows through them:
 
 from __future__ import annotations
 
-from spladelite.database import SpladeLite
-from spladelite.encoders.base import Encoder
-from spladelite.errors import (
-    Busy,
-    CorruptIndex,
-    DatabaseError,
-    DocumentNotFound,
-    IdConflict,
-    Interrupted,
-    InvalidFilter,
-    InvalidInput,
-    InvalidMetadata,
-    InvalidText,
-    InvalidVector,
-    ModelError,
-    ModelMismatch,
-    NotADatabase,
-    ReadOnly,
-    SpladeLiteError,
-    UnsupportedFormat,
-    WrongType,
-)
-from spladelite.records import (
-    Document,
-    Explanation,
-    Finding,
-    Hit,
-    Passage,
-    Row,
-    SparseVectors,
-    Stats,
-    Term,
-    TermMatch,
-    Tokens,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spladelite.database import SpladeLite
+    from spladelite.encoders.base import Encoder
+    from spladelite.errors import (
+        Busy,
+        CorruptIndex,
+        DatabaseError,
+        DocumentNotFound,
+        IdConflict,
+        Interrupted,
+        InvalidFilter,
+        InvalidInput,
+        InvalidMetadata,
+        InvalidText,
+        InvalidVector,
+        ModelError,
+        ModelMismatch,
+        NotADatabase,
+        ReadOnly,
+        SpladeLiteError,
+        UnsupportedFormat,
+        WrongType,
+    )
+    from spladelite.records import (
+        Document,
+        Explanation,
+        Finding,
+        Hit,
+        Passage,
+        Row,
+        SparseVectors,
+        Stats,
+        Term,
+        TermMatch,
+        Tokens,
+    )
 
 __all__ = [
     "Busy",
@@ -93,3 +97,18 @@ __all__ = [
     "UnsupportedFormat",
     "WrongType",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: `spladelite --help` and the errors need neither NumPy nor SQLite."""
+    if name in __all__:
+        for room in ("errors", "records", "encoders.base", "database"):
+            module = import_module(f"{__name__}.{room}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -37,7 +37,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.errors import CorruptIndex, InvalidFilter
+from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
 from spladelite.filter_sql import SqlValue, check_sql, is_list, items, run_authorized, scalar, show, sql_args
 
 MAX_CONDITIONS = 500  # SQLite refuses expressions deeper than 1000, and each AND is one level
@@ -86,6 +86,7 @@ def compile_filter(where: Mapping[str, object] | str | None, where_args: object 
     Raises:
         InvalidFilter: anything that is not exactly a filter, naming the operator or the place. SQL that does not
             compile is found by :func:`matching_doc_ids`.
+        WrongType: ``where`` is neither a dict nor a string.
     """
     if isinstance(where, str):
         check_sql(where)
@@ -99,8 +100,8 @@ def compile_filter(where: Mapping[str, object] | str | None, where_args: object 
     if where is None:
         return None
     if not isinstance(where, Mapping):
-        raise InvalidFilter(
-            f"where is a {type(where).__name__}; give a dict, such as {{'year': 2020}}, or a SQL string"
+        raise WrongType(
+            f"where is of type {type(where).__name__}; give a dict, such as {{'year': 2020}}, or a SQL string"
         )
     compiler = _Compiler()
     sql, values = compiler.conditions(where, 0), tuple(compiler.args)
@@ -144,7 +145,13 @@ def metadata_index_sql(path: str) -> str:
     """The ``CREATE INDEX`` statement after which ``$eq``, ranges and ``$in`` on ``path`` need not read any metadata.
 
     The index holds value and JSON type, so that a condition is answered from the index alone.
+
+    Raises:
+        InvalidFilter: SQLite's JSON paths cannot express it.
+        WrongType: it is no string.
     """
+    if not isinstance(path, str):
+        raise WrongType(f"the metadata field is of type {type(path).__name__}; give its name, such as 'year' or 'a.b'")
     value, kind = _columns(path)
     digest = blake2b(path.encode(), digest_size=4).hexdigest()  # names of indexes ignore case, paths do not
     return f'CREATE INDEX "metadata {path} {digest}" ON document({value}, {kind})'

@@ -11,7 +11,7 @@ import apsw
 import numpy as np
 import pytest
 
-from spladelite.errors import CorruptIndex, InvalidFilter
+from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
 from spladelite.filters import Filter, compile_filter, matching_doc_ids, metadata_index_sql
 
 SCHEMA = """
@@ -291,13 +291,19 @@ def test_damaged_metadata_is_named_as_damage() -> None:
         ({"a\nb": 1}, "cannot be used in a filter"),
         ({"\ud800": 1}, "cannot be used in a filter"),
         ({"$or": [{"a": i} for i in range(501)]}, "more than 500 conditions"),
-        ([("a", 1)], "where is a list"),
-        (7, "where is a int"),
     ],
 )
 def test_what_is_no_filter_is_refused_by_name(where: Any, message: str) -> None:
     with pytest.raises(InvalidFilter, match=message):
         compile_filter(where)
+
+
+@pytest.mark.parametrize("where", [7, [("a", 1)], b"1", True])
+def test_where_of_another_type_is_a_type_error(where: Any) -> None:
+    with pytest.raises(WrongType, match=f"where is of type {type(where).__name__}"):
+        compile_filter(where)
+    with pytest.raises(WrongType, match="the metadata field is of type"):
+        metadata_index_sql(where)
 
 
 @pytest.mark.parametrize("wrap", [lambda w: {"$not": w}, lambda w: {"$and": [w]}])
