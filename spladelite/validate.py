@@ -180,20 +180,24 @@ def check_vector(vector: object, vocabulary_size: int, where: str = "the vector"
         raise InvalidVector(f"{where} has term ids of type {terms.dtype}; term ids are int")
     if weights.dtype.kind not in "fiu":
         raise InvalidVector(f"{where} has weights of type {weights.dtype}; weights are float")
+    if (terms[1:] > terms[:-1]).all():
+        ordered = terms
+    else:
+        order = np.argsort(terms, kind="stable")
+        ordered, weights = terms[order], weights[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            raise InvalidVector(f"{where} names a term twice; add their weights up")
+    # NaN fails every comparison. A weight above 0 may still be 0 in float32.
+    if ordered[0] >= 0 and ordered[-1] < vocabulary_size and weights.max() <= LARGEST_WEIGHT:
+        values = weights.astype(np.float32)
+        if values.min() > 0:
+            return ordered.astype(np.int32), values
+    raise _wrong_entry(ordered, weights, vocabulary_size, where)
+
+
+def _wrong_entry(terms: NDArray[Any], weights: NDArray[Any], vocabulary_size: int, where: str) -> InvalidVector:
     with np.errstate(over="ignore"):
         values = weights.astype(np.float32)
-    if not ((terms >= 0) & (terms < vocabulary_size) & (values > 0) & (weights <= LARGEST_WEIGHT)).all():
-        raise _wrong_entry(terms, weights, values, vocabulary_size, where)
-    order = np.argsort(terms)
-    terms = terms[order]
-    if (terms[1:] == terms[:-1]).any():
-        raise InvalidVector(f"{where} names a term twice; add their weights up")
-    return terms.astype(np.int32), values[order]
-
-
-def _wrong_entry(
-    terms: NDArray[Any], weights: NDArray[Any], values: NDArray[np.float32], vocabulary_size: int, where: str
-) -> InvalidVector:
     problem, wrong = next(
         (problem, wrong)
         for problem, wrong in (
