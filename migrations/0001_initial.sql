@@ -57,6 +57,24 @@ CREATE TABLE posting (
   PRIMARY KEY (segment_id, term_id)
 ) STRICT, WITHOUT ROWID;
 
+-- BM25: one row a document, rowid = doc_id; empty where the file was created with bm25=False. spladelite/lexical.py
+CREATE VIRTUAL TABLE document_text USING fts5(
+  text,
+  content = '',
+  contentless_delete = 1,
+  tokenize = 'porter unicode61 remove_diacritics 2'
+);
+
+-- Dense vectors of up to 256 passages a row; empty in a file without dense=. spladelite/dense.py
+CREATE TABLE dense_block (
+  block_id    INTEGER PRIMARY KEY,  -- its first passage_id
+  passage_ids BLOB NOT NULL,        -- n x 8 bytes, ascending
+  doc_ids     BLOB NOT NULL,        -- n x 8 bytes
+  scales      BLOB NOT NULL,        -- n x 4 bytes, float32: component = int8 * scale
+  vectors     BLOB NOT NULL,        -- n x dimension x 1 byte, int8
+  checksum    INTEGER NOT NULL
+) STRICT;
+
 -- Two views for any SQLite shell. json_each('[0,0,...]') counts i.key from 0 to n - 1; instr() turns a hex digit into
 -- its value. The strongest terms of a document: SELECT term, weight FROM document_term WHERE id = ? ORDER BY weight DESC
 

@@ -40,6 +40,10 @@ class SpladeLite(Reader):
         read_only: never writes to the file, which must exist.
         min_weight: encoded document weights below it are not stored (vectors given by the caller are kept whole).
             None means 0.3 for a new file; 0 keeps everything.
+        bm25: of a new file: whether BM25 is indexed too, for ``mode="bm25"`` and ``"hybrid"``. None means True.
+        dense: of a new file: also store a dense vector of each passage, made by a function from a list of texts to
+            ``(N, D)`` numbers, or by the model in a folder (ONNX or sentence-transformers). A file that was made with a
+            folder finds it again; one that was made with a function needs it again to encode.
         tail_size: of a new file: how many new passages are kept in the tail before they are sealed into a segment.
         segment_size: of a new file: passages a segment, at most 65,536.
 
@@ -60,11 +64,13 @@ class SpladeLite(Reader):
         *,
         read_only: bool = False,
         min_weight: float | None = None,
+        bm25: bool | None = None,
+        dense: object = None,
         tail_size: int | None = None,
         segment_size: int | None = None,
     ) -> None:
-        settings = Settings.given(min_weight, tail_size, segment_size)
-        super().__init__(path, model, read_only=read_only, settings=settings)
+        settings = Settings.given(min_weight, tail_size, segment_size, bm25)
+        super().__init__(path, model, dense, read_only=read_only, settings=settings)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -189,7 +195,8 @@ class SpladeLite(Reader):
 
     def _store(self, documents: Iterable[NewDocument], replace: bool, advance: Callable[[int], object]) -> list[str]:
         def encode(batch: Sequence[NewDocument]) -> store.EncodedDocuments:
-            return encode_documents(batch, self._model.load, self._meta.min_weight)
+            encode_dense = self._dense.documents if self._meta.dense else None
+            return encode_documents(batch, self._model.load, self._meta.min_weight, encode_dense)
 
         try:
             return ingest(self._connections, self._meta.layout, encode, documents, replace=replace, advance=advance)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.connection import fetch
-from spladelite.errors import CorruptIndex, InvalidVector
+from spladelite.errors import CorruptIndex, InvalidVector, ModelMismatch
 
 BLOCK = 256
 _TILE = 1024  # rows that are widened to float32 together: they stay in the L2 cache
@@ -190,7 +190,8 @@ def check_vectors(vectors: object, count: int, dimension: int | None, what: str)
     """What an encoder returned, as float32 ``(count, D)``.
 
     Raises:
-        InvalidVector: another shape or dimension, or a component that is not finite.
+        InvalidVector: another shape, or a component that is not finite.
+        ModelMismatch: another dimension than the file's.
     """
     try:
         array = np.asarray(vectors, np.float32)
@@ -199,7 +200,7 @@ def check_vectors(vectors: object, count: int, dimension: int | None, what: str)
     if array.ndim != 2 or len(array) != count or array.shape[1] == 0:
         raise InvalidVector(f"{what} returned an array of shape {array.shape} for {count} texts; expected ({count}, D)")
     if dimension is not None and array.shape[1] != dimension:
-        raise InvalidVector(
+        raise ModelMismatch(
             f"{what} returned vectors of {array.shape[1]} dimensions, but the file holds vectors of {dimension}; "
             f"use the model that the file was built with, or add the texts to a new file"
         )

@@ -18,6 +18,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite import dense, lexical
 from spladelite.connection import fetch, int_array
 from spladelite.errors import CorruptIndex, IdConflict
 from spladelite.index import Layout, append, bury, next_passage_id
@@ -40,11 +41,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedDocuments:
-    """New documents with their passages: character spans, and one quantised vector a span, in order."""
+    """New documents with their passages: character spans, and one quantised vector a span, in order.
+
+    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them.
+    """
 
     documents: Sequence[NewDocument]
     spans: Sequence[Sequence[tuple[int, int]]]
     vectors: QuantizedVectors
+    dense: NDArray[np.float32] | None = None
 
     def only(self, ids: set[str]) -> EncodedDocuments:
         """Those with an id among ``ids``."""
@@ -53,7 +58,10 @@ class EncodedDocuments:
             return self
         rows = np.flatnonzero(np.repeat(kept, [len(spans) for spans in self.spans]))
         return EncodedDocuments(
-            list(compress(self.documents, kept)), list(compress(self.spans, kept)), take(self.vectors, rows)
+            list(compress(self.documents, kept)),
+            list(compress(self.spans, kept)),
+            take(self.vectors, rows),
+            None if self.dense is None else self.dense[rows],
         )
 
 
@@ -150,6 +158,14 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
         list(chain.from_iterable(encoded.spans)),
         encoded.vectors,
     )
+    if layout.bm25:
+        texts = (document.text for document in encoded.documents)
+        lexical.insert(connection, zip(doc_ids, texts, strict=True))
+    if layout.dimension:
+        assert encoded.dense is not None
+        dense.insert(
+            connection, dense.quantize(np.arange(first, first + sum(counts)), np.repeat(doc_ids, counts), encoded.dense)
+        )
 
 
 def set_metadata(connection: apsw.Connection, stored: Stored, metadata: str) -> None:
@@ -172,6 +188,10 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
     )
     passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
     bury(connection, layout, np.concatenate(passages))
+    if layout.bm25:
+        lexical.delete(connection, (doc_id for doc_id, _ in ordered))
+    if layout.dimension:
+        dense.delete(connection, np.concatenate(passages), layout.dimension)
 
 
 def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: int, content_hash: bytes) -> int:

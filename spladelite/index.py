@@ -40,11 +40,15 @@ class Layout:
         vocabulary_size: term ids are below it; above 65,536 a stored term id takes 4 bytes.
         tail_size: passages that the tail may have before it is sealed.
         segment_size: passages that a segment may have.
+        bm25: whether documents are also indexed for BM25.
+        dimension: of the dense vector that each passage also has; 0 for none.
     """
 
     vocabulary_size: int
     tail_size: int = TAIL_SIZE
     segment_size: int = MAX_SEGMENT
+    bm25: bool = False
+    dimension: int = 0
 
     @property
     def term_dtype(self) -> str:

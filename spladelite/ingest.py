@@ -7,9 +7,12 @@ process may have written in between.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import apsw
+import numpy as np
+from numpy.typing import NDArray
 
 from spladelite.chunking import chunk
 from spladelite.connection import Connections
@@ -91,12 +94,30 @@ def _batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
 
 
 def encode_documents(
-    documents: Sequence[NewDocument], load: Callable[[], Encoder], min_weight: float
+    documents: Sequence[NewDocument],
+    load: Callable[[], Encoder],
+    min_weight: float,
+    encode_dense: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
 ) -> EncodedDocuments:
     """Chunk and encode; ``load`` is only called if a document brings no vector.
 
     ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
+    ``encode_dense`` gives the passages' dense vectors, in a file that has them.
     """
+    encoded = _encode_sparse(documents, load, min_weight)
+    if encode_dense is None or not documents:
+        return encoded
+    passages = [
+        document.text[start:end]
+        for document, spans in zip(documents, encoded.spans, strict=True)
+        for start, end in spans
+    ]
+    return dataclasses.replace(encoded, dense=encode_dense(passages))
+
+
+def _encode_sparse(
+    documents: Sequence[NewDocument], load: Callable[[], Encoder], min_weight: float
+) -> EncodedDocuments:
     to_encode = [document for document in documents if document.vector is None]
     spans: list[list[tuple[int, int]]] = [[(0, len(document.text))] for document in documents]
     rows = [document.vector for document in documents if document.vector is not None]

@@ -20,6 +20,23 @@ MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
+class DenseRecord:
+    """What a file with dense vectors knows of their encoder.
+
+    Attributes:
+        name: for people.
+        fingerprint: what decides whether another encoder may be used; empty for a caller's function.
+        source: the folder where it is found again; empty if it was an object.
+        dimension: of its vectors.
+    """
+
+    name: str
+    fingerprint: str
+    source: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
 class Meta:
     """The file's record of itself.
 
@@ -29,7 +46,9 @@ class Meta:
         source: where the model is found again: ``"bundled"``, a path or hub name; empty if it was an object.
         window: text tokens a passage.
         min_weight: smaller weights of encoded documents were dropped.
-        layout: vocabulary size and segment sizes.
+        layout: vocabulary size and segment sizes, and which other indexes the file has.
+        slim: the stored vectors were left out; the file can be searched, not changed.
+        dense: the encoder of its dense vectors, if it has any.
     """
 
     model: str
@@ -38,6 +57,8 @@ class Meta:
     window: int
     min_weight: float
     layout: Layout
+    slim: bool
+    dense: DenseRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +68,10 @@ class Settings:
     min_weight: float | None
     tail_size: int | None
     segment_size: int | None
+    bm25: bool | None
 
     @staticmethod
-    def given(min_weight: object, tail_size: object, segment_size: object) -> Settings:
+    def given(min_weight: object, tail_size: object, segment_size: object, bm25: object) -> Settings:
         """Check the arguments."""
         if min_weight is not None and (
             isinstance(min_weight, bool) or not isinstance(min_weight, int | float) or not 0 <= min_weight < 1e15
@@ -58,10 +80,13 @@ class Settings:
         for name, size in (("tail_size", tail_size), ("segment_size", segment_size)):
             if size is not None and (not isinstance(size, int) or not 1 <= size <= MAX_SEGMENT):
                 raise InvalidInput(f"{name} is {size!r}; give an int from 1 to {MAX_SEGMENT}")
+        if bm25 is not None and not isinstance(bm25, bool):
+            raise InvalidInput(f"bm25 is {bm25!r}; give True, False or None")
         return Settings(
             None if min_weight is None else float(min_weight),
             tail_size if isinstance(tail_size, int) else None,
             segment_size if isinstance(segment_size, int) else None,
+            bm25,
         )
 
     def compare(self, meta: Meta, path: str) -> None:
@@ -70,6 +95,7 @@ class Settings:
             ("min_weight", self.min_weight, meta.min_weight),
             ("tail_size", self.tail_size, meta.layout.tail_size),
             ("segment_size", self.segment_size, meta.layout.segment_size),
+            ("bm25", self.bm25, meta.layout.bm25),
         ):
             if wanted is not None and wanted != found:
                 raise InvalidInput(
@@ -77,7 +103,9 @@ class Settings:
                 )
 
 
-def create_meta(connection: apsw.Connection, encoder: Encoder, source: str, settings: Settings) -> None:
+def create_meta(
+    connection: apsw.Connection, encoder: Encoder, source: str, settings: Settings, dense: DenseRecord | None
+) -> None:
     """Fill ``meta`` and ``term`` of a new file."""
     vocabulary = encoder.vocabulary
     if not 1 <= len(vocabulary) <= MAX_VOCABULARY:
@@ -94,7 +122,13 @@ def create_meta(connection: apsw.Connection, encoder: Encoder, source: str, sett
             "quantisation": "weight = impact (uint8) * scale (float32, one a passage)",
             "tail_size": str(settings.tail_size or TAIL_SIZE),
             "segment_size": str(settings.segment_size or MAX_SEGMENT),
+            "bm25": "0" if settings.bm25 is False else "1",
+            "dense_model": dense.name if dense else "",
+            "dense_fingerprint": dense.fingerprint if dense else "",
+            "dense_source": dense.source if dense else "",
+            "dense_dimension": str(dense.dimension) if dense else "0",
             "metadata_indexes": "[]",
+            "slim": "0",
         }.items(),
     )
     connection.executemany("INSERT INTO term VALUES (?, ?)", enumerate(vocabulary))
@@ -104,18 +138,33 @@ def read_meta(connection: apsw.Connection) -> Meta:
     """The file's record; :class:`CorruptIndex` if something is missing or makes no sense."""
     values = dict(connection.execute("SELECT key, value FROM meta"))
     try:
+        dense = DenseRecord(
+            values["dense_model"],
+            values["dense_fingerprint"],
+            values["dense_source"],
+            int(values["dense_dimension"]),
+        )
         meta = Meta(
             values["model"],
             values["fingerprint"],
             values["source"],
             int(values["window"]),
             float(values["min_weight"]),
-            Layout(int(values["vocabulary_size"]), int(values["tail_size"]), int(values["segment_size"])),
+            Layout(
+                int(values["vocabulary_size"]),
+                int(values["tail_size"]),
+                int(values["segment_size"]),
+                values["bm25"] == "1",
+                dense.dimension,
+            ),
+            values["slim"] == "1",
+            dense if dense.dimension else None,
         )
         sound = (
             0 < meta.layout.vocabulary_size <= MAX_VOCABULARY
             and 0 < meta.layout.segment_size <= MAX_SEGMENT
             and 0 < meta.layout.tail_size <= MAX_SEGMENT
+            and 0 <= meta.layout.dimension < 1 << 20
             and 0 < meta.window < 1 << 24
             and 0 <= meta.min_weight < 1e15
         )
@@ -124,6 +173,11 @@ def read_meta(connection: apsw.Connection) -> Meta:
     if not sound:
         raise CorruptIndex(f"table meta holds sizes that make no sense: {meta}; restore a backup")
     return meta
+
+
+def mark_slim(connection: apsw.Connection) -> None:
+    """Record that the stored vectors are gone."""
+    connection.execute("UPDATE meta SET value = '1' WHERE key = 'slim'")
 
 
 def metadata_indexes(connection: apsw.Connection) -> set[str]:

@@ -16,16 +16,20 @@ import apsw
 from spladelite import check as checking
 from spladelite import documents as store
 from spladelite.connection import Connections, backup, replacing
+from spladelite.dense_model import FileDense
 from spladelite.errors import DocumentNotFound, InvalidInput, WrongType
 from spladelite.explain import expansion, explain, highlight, read_terms
 from spladelite.filters import Filter, compile_filter
 from spladelite.ingest import split
 from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
 from spladelite.model import FileModel
+from spladelite.progress import Progress, ticking
 from spladelite.quantize import drop_small_weights
 from spladelite.queries import QueryInput, Weigher, weigher, weighers
 from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
 from spladelite.searcher import Searcher, View, explain_sql
+from spladelite.slim import make_slim
+from spladelite.sql_functions import register
 from spladelite.stats import read_stats
 from spladelite.validate import check_count, check_id, check_min_score, check_text
 
@@ -40,6 +44,7 @@ class Reader:
         self,
         path: str | os.PathLike[str],
         model: object,
+        dense: object,
         *,
         read_only: bool,
         settings: Settings,
@@ -48,20 +53,26 @@ class Reader:
         if not isinstance(self._path, str) or not self._path:
             raise WrongType(f"path is {path!r}; give the path of a file, or ':memory:'")
         self._model = FileModel(model)
+        self._dense = FileDense(dense)
         self._searcher = Searcher()
         self._connections = Connections(
             self._path,
             read_only=read_only,
-            prepare=self._searcher.prepare,
-            create=lambda connection: create_meta(connection, self._model.load(), self._model.source, settings),
+            prepare=self._prepare,
+            create=lambda connection: create_meta(
+                connection, self._model.load(), self._model.source, settings, self._dense.describe()
+            ),
             indexes=metadata_indexes,
         )
         self._finalizer = weakref.finalize(self, self._connections.close)
         try:
             with self._connections.read() as connection:
                 self._meta = read_meta(connection)
+            if self._meta.slim:
+                self._connections.frozen = "it is a slim export, without the vectors that changes need"
             settings.compare(self._meta, self._path)
             self._model.belongs_to(self._meta, self._path)
+            self._dense.belongs_to(self._meta, self._path)
         except BaseException:
             self.close()
             raise
@@ -210,7 +221,7 @@ class Reader:
     def check(self) -> list[Finding]:
         """Verify every checksum, and compare the posting lists with the stored vectors; empty if all is well."""
         with self._connections.read() as connection:
-            return checking.check(connection, self._meta.layout)
+            return checking.check(connection, self._meta.layout, self._meta.slim)
 
     def sql(self, query: str, args: WhereArgs = None) -> list[Row]:
         """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
@@ -239,10 +250,38 @@ class Reader:
         with replacing(self._target(path)) as temporary, self._connections.outside_transaction() as connection:
             backup(connection, temporary, progress)
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write a compact copy for shipping: one plain file that also opens in read-only folders."""
-        with replacing(self._target(path)) as temporary, self._connections.outside_transaction() as connection:
-            connection.execute("VACUUM INTO ?", (temporary,))
+    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
+        """Write a compact copy for shipping: one plain file that also opens in read-only folders.
+
+        Args:
+            path: where to; what is there is replaced in one step when the copy is complete.
+            slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
+                cannot be changed: it always opens read-only.
+        """
+        with replacing(self._target(path)) as temporary:
+            with self._connections.outside_transaction() as connection:
+                connection.execute("VACUUM INTO ?", (temporary,))
+            if slim:
+                make_slim(temporary)
+
+    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
+        """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
+
+        Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
+        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
+        """
+        from spladelite.transfer.rows import export_rows  # here: sqlite-utils is slow to import
+
+        if self._meta.slim:
+            raise InvalidInput(
+                f"{self._path} is a slim export, without vectors; export the rows from the full database"
+            )
+        with (
+            replacing(self._target(path)) as temporary,
+            self._connections.read() as connection,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            export_rows(connection, self._meta.layout, temporary, advance)
 
     def close(self) -> None:
         """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
@@ -258,6 +297,10 @@ class Reader:
         return f"SpladeLite({self._path!r}{', read_only=True' if self._connections.read_only else ''})"
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, connection: apsw.Connection) -> None:
+        self._searcher.prepare(connection)
+        register(connection, self._searcher, lambda view, text: weigher(text, None, self._model)(view))
 
     def _search(self, weigh: Weigher, k: int, matching: Filter | None, min_score: float) -> list[Hit] | None:
         """The hits; None if the file has moved to another model since the query was encoded."""

@@ -2,9 +2,9 @@
 
 A dense encoder turns each text into one vector; a score is the inner product of two. An ONNX folder holds
 ``model.onnx`` (also in ``onnx/``) and ``tokenizer.json``; the graph takes ``input_ids`` and ``attention_mask`` (and
-``token_type_ids``) and gives token vectors ``(B, T, D)`` or sentence vectors ``(B, D)``. Pooling, normalisation, prompts
-and length come from the files that sentence-transformers puts beside it: mean, none, none and 512 tokens where there
-are none. What is longer than the model's length is cut, as sentence-transformers does.
+``token_type_ids``) and gives token vectors ``(B, T, D)`` or sentence vectors ``(B, D)``. Pooling, normalisation,
+prompts and length come from the files that sentence-transformers puts beside it: mean, none, none and 512 tokens where
+there are none. What is longer than the model's length is cut, as sentence-transformers does.
 """
 
 from __future__ import annotations
