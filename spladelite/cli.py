@@ -468,18 +468,26 @@ def backup(database: str, target: str, as_json: bool) -> None:
 @main.command()
 @database
 @click.argument("target", type=click.Path())
+@click.option("--slim", is_flag=True, help="Leave out the stored vectors: half the size, searchable, not changeable.")
+@click.option("--rows", is_flag=True, help="Plain SQLite, one row a posting, for any language; not for spladelite.")
 @as_json
-def export(database: str, target: str, as_json: bool) -> None:
+def export(database: str, target: str, slim: bool, rows: bool, as_json: bool) -> None:
     """Write a compact copy for shipping to TARGET.
 
     It also opens in read-only folders.
 
     \b
-    Example:
-      spladelite export kb.db app/assets/kb.db
+    Examples:
+      spladelite export kb.db app/assets/kb.db --slim
+      spladelite export kb.db rows.db --rows
     """
+    if slim and rows:
+        raise click.UsageError("--slim and --rows are two kinds of export; give one of them")
     with _open(database) as db:
-        db.export(target)
+        if rows:
+            db.export_rows(target)
+        else:
+            db.export(target, slim=slim)
     _print_size("database", os.path.getsize(database), target, as_json)
 
 

@@ -131,6 +131,17 @@ def test_every_command_speaks_json() -> None:
 
 
 @pytest.mark.usefixtures("notes")
+def test_the_kinds_of_export() -> None:
+    run("export", "kb.db", "slim.db", "--slim")
+    assert run_json("search", "slim.db", "bread")[0]["id"] == "bread.md"
+    fails(3, "slim export", "delete", "slim.db", "bread.md")
+    run("export", "kb.db", "rows.db", "--rows")
+    with closing(sqlite3.connect("rows.db")) as rows:
+        assert rows.execute("SELECT count(*) FROM document").fetchone() == (5,)
+    fails(3, "not one of SpladeLite's", "search", "rows.db", "bread")
+
+
+@pytest.mark.usefixtures("notes")
 def test_nothing_found_is_status_1() -> None:
     assert run_json("search", "kb.db", "engine", "--where", '{"lang": "de"}', status=1) == []
     assert run("search", "kb.db", "engine", "--min-score", "1e6", status=1).output == ""
@@ -181,6 +192,7 @@ def test_input_that_cannot_be_used_is_status_2() -> None:
         ("search", "kb.db", "engine", "--where", "{"),
         ("search", "kb.db", "engine", "--where", "{}", "--arg", "1"),
         ("search", "kb.db", "engine", "-k", "many"),
+        ("export", "kb.db", "e.db", "--slim", "--rows"),
         ("nonsense",),
     ],
 )
