@@ -10,6 +10,7 @@ from spladelite.encoders.base import Encoder
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.routed import RoutedEncoder
 from spladelite.encoders.rows import Limits
+from spladelite.errors import ModelError
 
 BUNDLED = Path(__file__).parent.parent / "models" / "splade-tiny"
 
@@ -24,20 +25,71 @@ def bundled_encoder() -> RoutedEncoder:
     return load_onnx_folder(BUNDLED, Limits())
 
 
-def load_encoder(model: object = None) -> Encoder:
+def load_encoder(
+    model: object = None,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    max_active_terms: int | None = None,
+    min_weight: float = 0.0,
+) -> Encoder:
     """The encoder for ``SpladeLite(model=...)``.
 
     Args:
-        model: None for the bundled model, the path of a model folder, or an encoder.
+        model: None or the bundled model's name; the path of a model folder; a model's name on the hub ("owner/name");
+            a sentence-transformers ``SparseEncoder``; two functions ``(encode_documents, encode_queries)`` over the
+            bundled model's vocabulary (:func:`~spladelite.encoders.objects.from_functions` takes another); or an
+            encoder, which is returned as it is.
+        device: for torch checkpoints: "cpu", "cuda", "mps", ...; by default CUDA if there is one, else the processor.
+        dtype: for torch checkpoints: "float32" or "bfloat16".
+        max_active_terms: keep at most so many terms of a document or query, the strongest.
+        min_weight: drop weaker terms.
 
     Raises:
-        ModelError: the folder cannot be used as a model.
+        ModelError: the model cannot be found or used; names the file.
+        InvalidInput: an option that does not exist or does not apply to this kind of model.
         TypeError: ``model`` is none of these.
     """
-    if model is None:
-        return bundled_encoder()
+    limits = Limits(max_active_terms, min_weight)
+    if model is None or model == bundled_encoder().name:
+        return bundled_encoder() if limits == Limits() else load_onnx_folder(BUNDLED, limits)
     if isinstance(model, str | os.PathLike):
-        return load_onnx_folder(Path(model), Limits())
+        return _load_folder(_find(model), limits, device, dtype)
+    from spladelite.encoders.objects import from_functions, from_sparse_encoder, is_sparse_encoder
+
+    if is_sparse_encoder(model):
+        return from_sparse_encoder(model, limits)
     if isinstance(model, Encoder):
         return model
-    raise TypeError(f"model must be None, a folder or an encoder, got {type(model).__name__}")
+    if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
+        documents, queries = model
+        name = f"{_qualified(documents)} / {_qualified(queries)}"
+        return from_functions(documents, queries, tokenizer=bundled_encoder().tokenizer, name=name, limits=limits)
+    raise TypeError(
+        "model must be None, a folder, a hub name, a SparseEncoder, a pair of functions or an encoder, "
+        f"got {type(model).__name__}"
+    )
+
+
+def _find(model: str | os.PathLike[str]) -> Path:
+    path = Path(model)
+    if path.exists():
+        return path
+    from spladelite.encoders.hub import fetch, looks_like_name
+
+    if isinstance(model, str) and looks_like_name(model):
+        return fetch(model)
+    raise ModelError(f"{path}: no such folder, and not the name of a hub model (owner/name)")
+
+
+def _load_folder(path: Path, limits: Limits, device: str | None, dtype: str) -> Encoder:
+    if (path / "spladelite.json").exists():
+        return load_onnx_folder(path, limits)
+    from spladelite.encoders.checkpoint import read_checkpoint
+    from spladelite.encoders.torch import load_checkpoint
+
+    return load_checkpoint(read_checkpoint(path), limits, device, dtype)
+
+
+def _qualified(function: object) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"

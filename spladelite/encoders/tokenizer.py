@@ -111,10 +111,13 @@ class TextTokenizer:
         try:
             # One text at a time: `encode_batch` would start a thread pool and make a later fork print warnings.
             return self._native.encode(text, add_special_tokens=False)
-        except UnicodeEncodeError as error:
+        except (TypeError, UnicodeEncodeError):  # what tokenizers makes of a str that has no UTF-8 form
+            place = next((i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+            if place is None:
+                raise
             raise InvalidText(
-                f"text is not valid Unicode: lone surrogate at character {error.start}; decode it with errors='replace'"
-            ) from error
+                f"text is not valid Unicode: lone surrogate at character {place}; decode it with errors='replace'"
+            ) from None
 
     def ids(self, text: str) -> list[int]:
         """The ids of the text's own tokens, without special tokens."""
