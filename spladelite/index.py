@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from spladelite.connection import fetch, int_array
 from spladelite.errors import CorruptIndex
-from spladelite.postings import MAX_SEGMENT, decode, encode, invert
+from spladelite.kernels import decode
+from spladelite.postings import MAX_SEGMENT, encode, invert
 from spladelite.quantize import QuantizedVectors
 from spladelite.search import Segment
 
