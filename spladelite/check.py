@@ -8,6 +8,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite import dense, lexical
 from spladelite.connection import fetch
 from spladelite.documents import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
@@ -34,6 +35,12 @@ def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Findi
     findings += _documents(connection)
     findings += _slim_passages(connection) if slim else _passages(connection, layout)
     findings += _segments(connection, layout, slim)
+    if layout.bm25:
+        findings += [Finding("document_text", str(row), text) for row, text in lexical.problems(connection)]
+    if layout.dimension:
+        findings += [
+            Finding("dense_block", str(row), text) for row, text in dense.problems(connection, layout.dimension)
+        ]
     return findings
 
 

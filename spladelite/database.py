@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from spladelite import documents as store
+from spladelite import lexical
 from spladelite.errors import InvalidInput
 from spladelite.filters import compile_filter, matching_doc_ids
 from spladelite.index import merge_all
@@ -180,6 +181,8 @@ class SpladeLite(Reader):
         """Rewrite the index into the fewest segments, without dead postings, and give free space back to the disk."""
         with self._connections.write() as connection:
             merge_all(connection, self._meta.layout)
+            if self._meta.layout.bm25:
+                lexical.optimize(connection)
         self._searcher.changed()
         with self._connections.outside_transaction() as connection:
             connection.execute("VACUUM")

@@ -162,6 +162,22 @@ def best_documents(
     return doc_ids[starts[chosen]], passage_ids[passages], best[chosen]
 
 
+def problems(connection: apsw.Connection, dimension: int) -> list[tuple[int, str]]:
+    """``(block_id, problem)`` for each damaged block, and for passages without a vector or the other way round."""
+    found: list[tuple[int, str]] = []
+    stored: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for (block_id,) in fetch(connection, "SELECT block_id FROM dense_block ORDER BY block_id"):
+        try:
+            stored.append(read_block(connection, block_id, dimension).passage_ids)
+        except CorruptIndex as error:
+            found.append((block_id, str(error)))
+    if not found:
+        passages = np.array([row[0] for row in fetch(connection, "SELECT passage_id FROM passage")], np.int64)
+        wrong = np.setxor1d(passages, np.concatenate(stored))
+        found += [(passage_id, "is a passage or a vector without the other") for passage_id in wrong.tolist()]
+    return found
+
+
 def read_vectors(connection: apsw.Connection, passage_ids: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
     """The stored vectors of some passages, float32 ``(len, D)``; NaN rows for those that have none."""
     result = np.full((len(passage_ids), dimension), np.nan, np.float32)

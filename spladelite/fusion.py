@@ -14,7 +14,7 @@ The default weights depend on the query (:func:`default_weights`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,19 +97,18 @@ def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]
     return {name: lexical if name == "bm25" else (1 - lexical) / len(others) for name in parts}
 
 
-def check_weights(weights: object, parts: Mapping[str, object]) -> dict[str, float]:
-    """A caller's ``weights=``: finite numbers, at least 0, one for each part, not all 0.
+def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
+    """A caller's ``weights=``: finite numbers, at least 0, for some of the parts, not all 0. Others are not asked.
 
     Raises:
         InvalidInput, WrongType: what was given and what the parts are.
     """
     names = ", ".join(parts)
     if not isinstance(weights, Mapping):
-        raise WrongType(f"weights is of type {type(weights).__name__}; give a dict with a number for each of {names}")
-    if set(weights) != set(parts):
-        raise InvalidInput(
-            f"weights names {', '.join(map(str, weights)) or 'nothing'}; give a number for each of {names}"
-        )
+        raise WrongType(f"weights is of type {type(weights).__name__}; give a dict with numbers for {names}")
+    if not weights or not set(weights) <= set(parts):
+        given = ", ".join(map(str, weights)) or "nothing"
+        raise InvalidInput(f"weights names {given}; give numbers for {names}, or some of them")
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
             raise WrongType(f"weights[{name!r}] is of type {type(weight).__name__}; give a number")
@@ -117,7 +116,7 @@ def check_weights(weights: object, parts: Mapping[str, object]) -> dict[str, flo
             raise InvalidInput(f"weights[{name!r}] is {weight}; give a finite number, 0 or more")
     if not any(weights.values()):
         raise InvalidInput(f"all weights are 0; give at least one of {names} a weight above 0")
-    return {name: float(weights[name]) for name in parts}
+    return {name: float(weights[name]) for name in parts if name in weights}
 
 
 def check_fusion(fusion: object) -> str:

@@ -64,6 +64,22 @@ def optimize(connection: apsw.Connection) -> None:
     connection.execute("INSERT INTO document_text (document_text) VALUES ('optimize')")
 
 
+def problems(connection: apsw.Connection) -> list[tuple[int, str]]:
+    """``(doc_id, problem)`` for each document that the index lacks or has without reason; 0 for the index itself."""
+    try:
+        connection.execute("INSERT INTO document_text (document_text, rank) VALUES ('integrity-check', 0)")
+    except apsw.CorruptError as error:
+        return [(0, f"the full-text index is damaged: {error}")]
+    except apsw.ReadOnlyError:
+        pass  # the check is spelled as a write, and cannot be asked of a read-only file
+    missing = "SELECT doc_id FROM document EXCEPT SELECT id FROM document_text_docsize"
+    extra = "SELECT id FROM document_text_docsize EXCEPT SELECT doc_id FROM document"
+    return [
+        *((doc_id, "is not in the full-text index") for (doc_id,) in fetch(connection, missing)),
+        *((doc_id, "is in the full-text index but not in the database") for (doc_id,) in fetch(connection, extra)),
+    ]
+
+
 def search(
     connection: apsw.Connection, query: str, k: int, allowed: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -100,6 +116,13 @@ def contributions(connection: apsw.Connection, query: str, doc_id: int) -> dict[
         ):
             parts[word] = -score
     return parts
+
+
+def count_words(connection: apsw.Connection, query: str, text: str) -> int:
+    """How many of the query's words occur in a text."""
+    stems = set(_tokenize(connection, text.encode(), "porter", "unicode61"))
+    words = " ".join(query_words(connection, query)).encode()
+    return len(stems.intersection(_tokenize(connection, words, "porter", "unicode61")))
 
 
 def query_words(connection: apsw.Connection, query: str) -> list[str]:

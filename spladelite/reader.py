@@ -15,7 +15,8 @@ import apsw
 
 from spladelite import check as checking
 from spladelite import documents as store
-from spladelite.connection import Connections, backup, replacing
+from spladelite.connection import Connections, Durability, backup, replacing
+from spladelite.files import is_new
 from spladelite.dense_model import FileDense
 from spladelite.errors import DocumentNotFound, InvalidInput, WrongType
 from spladelite.explain import expansion, explain, highlight, read_terms
@@ -23,9 +24,10 @@ from spladelite.filters import Filter, compile_filter
 from spladelite.ingest import split
 from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
 from spladelite.model import FileModel
+from spladelite.modes import Mode, Question, Rerank, answer, check_mode, explain_in_parts, questions, reranked
 from spladelite.progress import Progress, ticking
 from spladelite.quantize import drop_small_weights
-from spladelite.queries import QueryInput, Weigher, weigher, weighers
+from spladelite.queries import QueryInput, weigher
 from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
 from spladelite.searcher import Searcher, View, explain_sql
 from spladelite.slim import make_slim
@@ -47,21 +49,27 @@ class Reader:
         dense: object,
         *,
         read_only: bool,
+        immutable: bool,
+        durability: Durability,
         settings: Settings,
     ) -> None:
         self._path = os.fspath(path)
         if not isinstance(self._path, str) or not self._path:
             raise WrongType(f"path is {path!r}; give the path of a file, or ':memory:'")
+        if durability not in ("full", "fast"):
+            raise InvalidInput(f"durability is {durability!r}; give 'full' or 'fast'")
         self._model = FileModel(model)
         self._dense = FileDense(dense)
         self._searcher = Searcher()
+        if not read_only and not immutable and is_new(self._path):
+            self._model.load()  # before there is a file: a model that cannot be loaded leaves none behind
         self._connections = Connections(
             self._path,
             read_only=read_only,
-            prepare=self._prepare,
-            create=lambda connection: create_meta(
-                connection, self._model.load(), self._model.source, settings, self._dense.describe()
-            ),
+            immutable=immutable,
+            durability=durability,
+            prepare=_prepare(self._searcher, self._model),
+            create=_create(self._model, self._dense, settings),
             indexes=metadata_indexes,
         )
         self._finalizer = weakref.finalize(self, self._connections.close)
@@ -87,6 +95,11 @@ class Reader:
         where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+        rerank: Rerank | None = None,
+        rerank_top: int = 50,
     ) -> list[Hit]:
         """The exact k best documents, best first.
 
@@ -102,6 +115,15 @@ class Reader:
             where_args: values for ``?`` or ``:name`` in a SQL ``where``.
             min_score: leave out documents that score less.
             encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
+            mode: ``"splade"``, ``"bm25"``, ``"dense"``, or ``"hybrid"`` for all that the file has, fused. A hybrid
+                fuses the best 200 documents of each part, or k if that is more.
+            weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
+                by the query's length, see :func:`spladelite.fusion.default_weights`.
+            fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
+                weighted reciprocal ranks.
+            rerank: a function of the query and a list of passages that returns a score for each, such as a
+                cross-encoder's; the hits are ordered by it and show it as their score.
+            rerank_top: how many hits are found for it, or k if that is more.
 
         Returns:
             Hits; an empty list for an empty query, or one without a known term.
@@ -110,11 +132,15 @@ class Reader:
             InvalidInput, InvalidFilter, InvalidVector, WrongType: what is wrong with an argument.
             CorruptIndex: a row of the file contradicts itself.
         """
-        count, least, matching = check_count(k), check_min_score(min_score), compile_filter(where, where_args)
+        count, matching = check_count(k), compile_filter(where, where_args)
+        least = None if min_score is None else check_min_score(min_score)
+        wanted = count if rerank is None else max(count, check_count(rerank_top, "rerank_top"))
         while True:
-            hits = self._search(weigher(query, encoder, self._model), count, matching, least)
+            asked = check_mode(mode, weights, fusion, self._meta.layout)
+            (question,) = questions([query], asked, encoder, self._model, self._dense)
+            hits = self._search(asked, question, wanted, matching, least)
             if hits is not None:
-                return hits
+                return hits if rerank is None else reranked(rerank, query, hits, count)
 
     def search_many(
         self,
@@ -124,17 +150,24 @@ class Reader:
         where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
-        count, least, matching = check_count(k), check_min_score(min_score), compile_filter(where, where_args)
+        count, matching = check_count(k), compile_filter(where, where_args)
+        least = None if min_score is None else check_min_score(min_score)
         if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
             raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
         queries = list(queries)
-        todo = weighers(queries, encoder, self._model)
+        asked = check_mode(mode, weights, fusion, self._meta.layout)
+        todo = questions(queries, asked, encoder, self._model, self._dense)
 
-        def one(query: QueryInput, weigh: Weigher) -> list[Hit]:
-            hits = self._search(weigh, count, matching, least)
-            return self.search(query, k, where, where_args, min_score, encoder) if hits is None else hits
+        def one(query: QueryInput, question: Question) -> list[Hit]:
+            hits = self._search(asked, question, count, matching, least)
+            if hits is None:
+                return self.search(query, k, where, where_args, min_score, encoder, mode, weights, fusion)
+            return hits
 
         workers = min(os.cpu_count() or 1, len(todo))
         if workers < 2 or self._connections.memory:
@@ -142,22 +175,38 @@ class Reader:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(one, queries, todo))
 
-    def explain(self, query: QueryInput, id: str, encoder: str | None = None) -> Explanation:
+    def explain(
+        self,
+        query: QueryInput,
+        id: str,
+        encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+    ) -> Explanation:
         """Why the document has its score for the query, term by term; the contributions sum to the score.
+
+        In another mode than ``"splade"`` it is the parts' contributions that sum to the score, which is that of a
+        search with k up to 200.
 
         Raises:
             DocumentNotFound: no document has this id.
         """
         check_id(id)
-        weigh = weigher(query, encoder, self._model)
+        asked = check_mode(mode, weights, fusion, self._meta.layout)
+        (question,) = questions([query], asked, encoder, self._model, self._dense)
         tokenize = self._model.load().tokenize
         literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
         with self._connections.read() as connection:
             stored = store.look_up(connection, [id]).get(id)
             if stored is None:
                 raise not_found(id)
-            weights = dict(weigh(self._searcher.view(connection)))
-            return explain(connection, self._meta.layout, stored, weights, literal, tokenize)
+            view = self._searcher.view(connection)
+            terms = dict(question.weigh(view))
+            explanation = explain(connection, self._meta.layout, stored, terms, literal, tokenize)
+            if asked.parts == ("splade",):
+                return explanation
+            return explain_in_parts(explanation, self._searcher, view, asked, question, stored.doc_id)
 
     def expand(self, text: str, side: str = "document") -> list[Term]:
         """The weighted terms of a text as the index (``side="document"``) or a search (``"query"``) sees it.
@@ -247,7 +296,7 @@ class Reader:
 
     def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
         """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
-        with replacing(self._target(path)) as temporary, self._connections.outside_transaction() as connection:
+        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
             backup(connection, temporary, progress)
 
     def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
@@ -298,19 +347,16 @@ class Reader:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _prepare(self, connection: apsw.Connection) -> None:
-        self._searcher.prepare(connection)
-        register(connection, self._searcher, lambda view, text: weigher(text, None, self._model)(view))
-
-    def _search(self, weigh: Weigher, k: int, matching: Filter | None, min_score: float) -> list[Hit] | None:
+    def _search(
+        self, mode: Mode, question: Question, k: int, matching: Filter | None, min_score: float | None
+    ) -> list[Hit] | None:
         """The hits; None if the file has moved to another model since the query was encoded."""
         with self._connections.read() as connection:
             view = self._searcher.view(connection)
             if not self._is_current(view):
                 return None
-            query = weigh(view)
-            passage_ids, scores = self._searcher.top_k(view, query, k, min_score, matching)
-            return store.read_hits(connection, passage_ids, scores, dict(query))
+            passage_ids, scores, query = answer(self._searcher, view, mode, question, k, min_score, matching)
+            return store.read_hits(connection, passage_ids, scores, query)
 
     def _is_current(self, view: View) -> bool:
         """Whether the file still has the model that this handle knows; if not, follow it, or ModelMismatch."""
@@ -330,6 +376,19 @@ class Reader:
         if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
             raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")
         return target
+
+
+# Without a reference to the handle: a connection that held one would keep it from being collected.
+def _prepare(searcher: Searcher, model: FileModel) -> Callable[[apsw.Connection], None]:
+    def prepare(connection: apsw.Connection) -> None:
+        searcher.prepare(connection)
+        register(connection, searcher, lambda view, text: weigher(text, None, model)(view))
+
+    return prepare
+
+
+def _create(model: FileModel, dense: FileDense, settings: Settings) -> Callable[[apsw.Connection], None]:
+    return lambda connection: create_meta(connection, model.load(), model.source, settings, dense.describe())
 
 
 def not_found(id: str) -> DocumentNotFound:

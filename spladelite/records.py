@@ -162,16 +162,45 @@ class TermMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PartMatch:
+    """What one index of the file adds to a score.
+
+    Attributes:
+        part: ``"splade"``, ``"bm25"`` or ``"dense"``.
+        score: the part's own score of the document; 0 if it is not among the documents that were fused.
+        contribution: what that adds to the document's score after fusion.
+        words: of BM25: what each matching word adds to its score.
+    """
+
+    part: str
+    score: float
+    contribution: float
+    words: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a document has its score: ``score`` is the sum of the contributions of ``terms``, strongest first."""
+    """Why a document has its score.
+
+    Attributes:
+        id: the document's id.
+        score: the sum of the contributions of ``terms``; in another mode than ``"splade"``, of ``parts``.
+        passage: the passage that the terms are those of.
+        terms: the matching terms, strongest first; empty where SPLADE was not asked.
+        parts: each index that was asked; empty in the mode ``"splade"``.
+    """
 
     id: str
     score: float
     passage: Passage
     terms: tuple[TermMatch, ...]
+    parts: tuple[PartMatch, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.id}: score {self.score:.4f}"]
+        for part in self.parts:
+            words = ", ".join(f"{word} {score:.3f}" for word, score in part.words.items())
+            lines.append(f"  {part.part:<8} {part.score:8.4f} adds {part.contribution:.4f}  {words}".rstrip())
         for match in self.terms:
             marks = [
                 name for name, on in (("query", match.query_expansion), ("document", match.document_expansion)) if on

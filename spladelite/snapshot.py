@@ -62,6 +62,7 @@ class Snapshot:
         alive: ``{segment_id: uint8 (n,)}`` for the segments that have dead passages.
         tail: the unsealed passages; in order, after all segments.
         filters: the masks of the latest filters, by their SQL and arguments.
+        verified_blocks: rows of ``dense_block`` whose checksums a search has verified.
     """
 
     meta: Meta
@@ -69,6 +70,7 @@ class Snapshot:
     alive: Allowed
     tail: tuple[TailPart, ...]
     filters: OrderedDict[object, Allowed] = field(default_factory=OrderedDict)
+    verified_blocks: set[int] = field(default_factory=set)
 
     @property
     def all_segments(self) -> tuple[Segment, ...]:

@@ -16,6 +16,11 @@ _PARTS = {
     "segment": "segments",
     "tombstone": "segments",
     "term": "vocabulary",
+    "document_text_config": "bm25",
+    "document_text_data": "bm25",
+    "document_text_docsize": "bm25",
+    "document_text_idx": "bm25",
+    "dense_block": "dense",
 }
 
 
