@@ -1,57 +1,69 @@
-"""The only module that opens a database file.
+"""The only module that opens a database file: connections, transactions, exceptions, hardening.
 
-Pragmas, transactions, creation, migration, the check that a file is ours, and the guard against a second copy of SQLite
-in the process. Everything else gets an ``apsw.Connection`` that is inside a transaction.
-
-One connection a thread; a forked child opens its own (SQLite's locks do not survive a fork). While a file is open for
+One connection a thread, and another for the SQL that a user writes, which cannot write. While a file is open for
 writing it is in WAL mode with ``synchronous=FULL``: readers never block the writer, and an acknowledged commit survives
 a power cut. The last ``close()`` turns it back into one plain file that opens anywhere, read-only folders included.
+
+SQLite's locks do not survive a fork: the parent's connections are closed before one, and both sides open new ones.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import stat
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Literal
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
-from spladelite.errors import (
-    Busy,
-    CorruptIndex,
-    DatabaseError,
-    Interrupted,
-    InvalidInput,
-    NotADatabase,
-    ReadOnly,
-    UnsupportedFormat,
+from spladelite import schema
+from spladelite.errors import DatabaseError, InvalidInput, ReadOnly
+from spladelite.files import check_path, immutable_uri, on_network, replacing
+from spladelite.guard import FileKey, protect, release
+from spladelite.sqlite import (
+    BUSY_TIMEOUT_MS,
+    Clock,
+    backup,
+    fetch,
+    harden,
+    int_array,
+    leave_wal,
+    only_reading,
+    translated,
 )
-from spladelite.guard import protect, release
-from spladelite.migrations import migrations
 
-APPLICATION_ID = 0x53504C44  # "SPLD"
-BUSY_TIMEOUT_MS = 10_000
-PROGRESS_STEPS = 20_000  # virtual-machine steps between two looks at signals: some 100 microseconds
+__all__ = ["BUSY_TIMEOUT_MS", "Connections", "Durability", "backup", "fetch", "int_array", "replacing", "translated"]
 
-_forked: list[object] = []  # a parent's connections in a forked child: never used, never closed
+PATIENCE = 10.0  # seconds that close() and fork wait for calls in other threads
+LOG_LIMIT = 64 << 20  # bytes that the WAL file keeps after a checkpoint
+
+Durability = Literal["full", "fast"]
+
+
+class _Seat:
+    """A thread's connections. When the thread is gone, the next new one takes its seat."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.connection: apsw.Connection | None = None
+        self.guest: apsw.Connection | None = None  # runs the user's SQL
+        self.clock = Clock()
+        self.depth = 0  # calls that use it, one inside the other
 
 
 class Connections:
-    """All connections of one open database: one a thread and process, made when first needed.
+    """All connections of one open database.
 
     Args:
         path: a file, or ``":memory:"``.
         read_only: never writes; the file must exist.
+        immutable: nobody writes: no locks, and no log is looked for. Implies ``read_only``.
+        durability: ``"full"``: what was acknowledged survives a power cut; ``"fast"``: the latest calls may be lost.
         prepare: called with each new connection, to register functions on it.
         create: called inside the creating transaction of a new file, after the tables are there.
         indexes: ``CREATE INDEX`` statements that the file may have besides the tables, given its connection.
@@ -62,128 +74,168 @@ class Connections:
         path: str,
         *,
         read_only: bool,
+        immutable: bool = False,
+        durability: Durability = "full",
         prepare: Callable[[apsw.Connection], None],
         create: Callable[[apsw.Connection], None],
         indexes: Callable[[apsw.Connection], set[str]],
     ) -> None:
         self.path = path
         self.memory = path == ":memory:"
-        self.read_only = read_only
+        self.read_only = read_only or immutable
+        self.frozen = ""  # why the file, although it could be written, must not be
         self.closed = False
+        self._immutable = immutable
+        self._durability = durability
         self._prepare = prepare
         self._create = create
         self._indexes = indexes
+        self._warned = False
+        self._torn = False  # the process was forked in the middle of a call
+        self._key: FileKey | None = None
+        self._seats: list[_Seat] = []
         self._local = threading.local()
-        self._memory_lock = threading.RLock()
-        self._memory_connection: apsw.Connection | None = None
-        self._all: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
+        self._new_locks()
         if not self.memory:
-            _check_path(path, read_only)
-            protect(path)
+            check_path(path, self.read_only, immutable)
+        _handles.add(self)
 
-    def get(self) -> apsw.Connection:
-        """This thread's connection."""
-        if self.closed:
-            raise DatabaseError(f"{self.path} is closed; open it again with SpladeLite({self.path!r})")
-        if self.memory:
-            if self._memory_connection is None:
-                self._memory_connection = self._open()
-            return self._memory_connection
-        connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and self._local.process == os.getpid():
-            return connection
-        if connection is not None:
-            _forked.append(connection)
-        self._local.connection = connection = self._open()
-        self._local.process = os.getpid()
-        self._all.add(connection)
-        return connection
+    # --- transactions ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def read(self) -> Iterator[apsw.Connection]:
-        """A read transaction: every statement inside sees the same state of the file."""
-        with self._memory_lock if self.memory else nullcontext(), translated(self.path):
-            connection = self.get()
-            if connection.in_transaction:  # a read inside a write of the same thread
+    def read(self, timeout: float | None = None) -> Iterator[apsw.Connection]:
+        """A read transaction: every statement inside sees the same state of the file.
+
+        After ``timeout`` seconds a statement that runs is ended by :class:`Interrupted`.
+        """
+        with self._call(timeout) as (seat, connection):
+            if seat.depth > 1 and connection.in_transaction:  # a read inside a transaction of the same thread
                 yield connection
                 return
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 yield connection
             finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._roll_back(seat)
 
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
         """A write transaction: all of it or, after an exception, nothing of it."""
         if self.read_only:
             raise ReadOnly(f"{self.path} is open read-only; open it without read_only=True to change it")
-        with self._memory_lock if self.memory else nullcontext(), translated(self.path):
-            connection = self.get()
-            connection.execute("BEGIN IMMEDIATE")
+        if self.frozen:
+            raise ReadOnly(f"{self.path} cannot be changed: {self.frozen}")
+        with self._call() as (seat, connection):
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._roll_back(seat)
                 raise
 
     @contextmanager
     def outside_transaction(self) -> Iterator[apsw.Connection]:
-        """The bare connection: for VACUUM and backup, which manage transactions themselves."""
-        with self._memory_lock if self.memory else nullcontext(), translated(self.path):
-            yield self.get()
+        """The bare connection: for VACUUM, which manages its transaction itself."""
+        with self._call() as (_, connection):
+            yield connection
+
+    def locked_in_memory(self) -> AbstractContextManager[object]:
+        """Keeps other threads out of a database in memory, over several transactions; does nothing for a file."""
+        return self._one_at_a_time
 
     @contextmanager
     def querying(self) -> Iterator[apsw.Connection]:
-        """For SQL that a user wrote: it may read everything, and attach other files, and change nothing."""
-        with self.outside_transaction() as connection:
-            connection.authorizer = _only_reading
+        """For SQL that a user wrote: it may read everything, and attach other files, and change nothing.
+
+        It has a connection of its own, opened read-only, so that what it attaches takes no part in our transactions.
+        """
+        with self._call() as (seat, connection):
+            if not self.memory:
+                connection = seat.guest = seat.guest or self._open(seat.clock, guest=True)
+            connection.authorizer = only_reading
             try:
                 yield connection
             except apsw.AuthError as error:
                 raise InvalidInput("db.sql() runs statements that read; use add, update or delete to write") from error
-            except apsw.SQLError as error:
+            except (apsw.SQLError, apsw.BindingsError, apsw.MismatchError, apsw.TooBigError) as error:
                 raise InvalidInput(f"the SQL cannot be run: {error}") from error
             finally:
                 connection.authorizer = None
 
-    def close(self) -> None:
-        """Close every connection; the last writer of a file leaves one plain file behind. Idempotent."""
-        if self.closed:
-            return
-        self.closed = True
-        if self.memory:
-            if self._memory_connection is not None:
-                self._memory_connection.close()
-            return
-        own: apsw.Connection | None = getattr(self._local, "connection", None)
-        if own is not None and self._local.process != os.getpid():
-            _forked.append(own)
-            own = None
-        for connection in list(self._all):
-            if connection is not own and own is not None:
-                connection.close(True)
-        if own is not None:
-            if not self.read_only:
-                _leave_wal(own)
-            own.close(True)
-        release(self.path)
+    @contextmanager
+    def _call(self, timeout: float | None = None) -> Iterator[tuple[_Seat, apsw.Connection]]:
+        with self._one_at_a_time, translated(self.path):
+            seat = self._take_seat()
+            try:
+                if timeout is not None:
+                    seat.clock.deadline = time.monotonic() + timeout
+                if seat.connection is None:
+                    seat.connection = self._open(seat.clock)
+                elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
+                    self._roll_back(seat)
+                yield seat, seat.connection
+            finally:
+                with self._state:
+                    seat.depth -= 1
+                    if not seat.depth:
+                        seat.clock.deadline = math.inf
+                        self._state.notify_all()
 
-    def _open(self) -> apsw.Connection:
-        if self.memory:
-            connection = apsw.Connection(":memory:")
-        elif self.read_only:
-            connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READONLY)
-        else:
-            connection = apsw.Connection(self.path)
+    def _take_seat(self) -> _Seat:
+        with self._state:
+            if self.closed:
+                raise DatabaseError(f"{self.path} is closed; open it again with SpladeLite({self.path!r})")
+            if self._torn:
+                raise DatabaseError(
+                    f"this process was forked while {self.path} was in use, and its locks did not come along; "
+                    f"fork when no call runs, or start the process with multiprocessing's 'spawn'"
+                )
+            seat: _Seat | None = getattr(self._local, "seat", None)
+            if seat is None:
+                if self.memory:
+                    free = self._seats[:1]
+                else:
+                    free = [seat for seat in self._seats if not seat.thread.is_alive()][:1]
+                if free:
+                    seat = free[0]
+                    seat.thread = threading.current_thread()
+                else:
+                    seat = _Seat()
+                    self._seats.append(seat)
+                self._local.seat = seat
+            seat.depth += 1
+            return seat
+
+    def _roll_back(self, seat: _Seat) -> None:
+        """End a transaction. If even that fails, the connection goes: SQLite rolls back when it is opened again."""
+        connection = seat.connection
         try:
-            _harden(connection)
-            _create_or_check(connection, self.path, self._create, self._indexes)
-            if not self.memory and not self.read_only:  # only now: a file that is not ours stays as it is
-                _use_wal(connection, self.path)
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            if not self.memory and connection is not None:
+                seat.connection = None
+                connection.close(True)
+
+    # --- opening and closing -----------------------------------------------------------------------------------------
+
+    def _open(self, clock: Clock, guest: bool = False) -> apsw.Connection:
+        writes = not (self.read_only or guest)
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+        if self._immutable:
+            connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
+        else:
+            connection = apsw.Connection(self.path, flags=flags)
+        try:
+            if self._key is None and not self.memory:
+                self._key = protect(self.path)
+            harden(connection, clock)
+            if writes:
+                self._make_writable(connection)
+            elif not schema.is_current(connection, self.path):
+                raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
+            schema.check_schema(connection, self.path, self._indexes)
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # ours: the schema is checked by now
             self._prepare(connection)
         except BaseException:
@@ -191,247 +243,146 @@ class Connections:
             raise
         return connection
 
-
-_READING = frozenset(
-    (
-        apsw.SQLITE_SELECT,
-        apsw.SQLITE_READ,
-        apsw.SQLITE_FUNCTION,
-        apsw.SQLITE_RECURSIVE,
-        apsw.SQLITE_ATTACH,
-        apsw.SQLITE_DETACH,
-    )
-)
-_READING_PRAGMAS = frozenset(
-    ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "database_list", "compile_options")
-)
-
-
-def _only_reading(action: int, first: str | None, *_: str | None) -> int:
-    allowed = action in _READING or (action == apsw.SQLITE_PRAGMA and first in _READING_PRAGMAS)
-    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
-
-
-def fetch(connection: apsw.Connection, sql: str, args: Any = None) -> list[Any]:
-    """All rows of a statement of ours, whose columns' types we know and mypy does not."""
-    return connection.execute(sql, args).fetchall()
-
-
-def int_array(values: Sequence[int] | NDArray[np.int64]) -> Any:
-    """Numbers for ``carray(?)`` in a statement; at least one."""
-    return apsw.carray(np.ascontiguousarray(values, np.int64))
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn apsw's exceptions, and those that its bindings let through, into ours. The cause stays attached."""
-    try:
-        yield
-    except apsw.BusyError as error:
-        raise Busy(
-            f"{path}: another process has been writing for over {BUSY_TIMEOUT_MS // 1000} s; try again later"
-        ) from error
-    except apsw.InterruptError as error:
-        raise Interrupted(f"{path}: the statement was interrupted") from error
-    except apsw.NotADBError as error:
-        raise NotADatabase(
-            f"{path} is not a SQLite database; give the path of a SpladeLite file or a new one"
-        ) from error
-    except apsw.CorruptError as error:
-        raise CorruptIndex(f"{path} is damaged: {error}; restore a backup, or run check(repair=True)") from error
-    except apsw.ReadOnlyError as error:
-        raise ReadOnly(f"{path} cannot be written: {error}; open it with read_only=True") from error
-    except apsw.CantOpenError as error:
-        raise NotADatabase(f"{path} cannot be opened: {error}; does it exist, and may you read it?") from error
-    except apsw.FullError as error:
-        raise DatabaseError(f"{path}: no space left to write; nothing of this call was stored") from error
-    except apsw.Error as error:
-        raise DatabaseError(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise CorruptIndex(f"{path} holds text that is not UTF-8: {error}") from error
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"text that is not valid Unicode (a lone surrogate): {error}") from error
-    except OverflowError as error:
-        raise InvalidInput(f"a number that does not fit 64 bits: {error}") from error
-
-
-def _check_path(path: str, read_only: bool) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        if read_only:
-            raise NotADatabase(f"{path} does not exist, and read_only=True never creates a file") from None
-        folder = Path(path).resolve().parent
-        if not folder.is_dir():
-            raise NotADatabase(f"{path}: the folder {folder} does not exist; create it first") from None
-        return
-    except (OSError, ValueError) as error:
-        raise NotADatabase(f"{path!r} cannot be opened: {error}") from error
-    if stat.S_ISDIR(mode):
-        raise NotADatabase(f"{path} is a directory; give the path of a file, such as {Path(path) / 'kb.db'}")
-    if not stat.S_ISREG(mode):
-        raise NotADatabase(f"{path} is not a regular file")
-
-
-def _harden(connection: apsw.Connection) -> None:
-    """Before the first row of a file is read: nothing in its schema may run."""
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
-    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    # Running any Python lets a pending Ctrl-C be raised; False lets the statement go on.
-    connection.set_progress_handler(lambda: False, PROGRESS_STEPS)
-    connection.execute("PRAGMA cell_size_check = 1")
-
-
-def _use_wal(connection: apsw.Connection, path: str) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
-    try:
-        mode = connection.pragma("journal_mode", "WAL")
-    except apsw.IOError:
-        mode = "refused"
-    except apsw.BusyError:
-        mode = connection.pragma("journal_mode")
-        if mode != "wal":
-            raise
-    if mode != "wal":  # a network file system, as a rule: no shared memory
-        connection.pragma("journal_mode", "TRUNCATE")
-        warnings.warn(
-            f"{path}: this file system cannot do write-ahead logging; readers will wait while a write commits",
-            stacklevel=2,
-        )
-
-
-def _leave_wal(connection: apsw.Connection) -> None:
-    try:
-        connection.set_busy_timeout(0)
-        connection.pragma("journal_mode", "DELETE")
-    except apsw.Error:
-        pass  # somebody else still has it open, and will do this when they close
-
-
-def _create_or_check(
-    connection: apsw.Connection,
-    path: str,
-    create: Callable[[apsw.Connection], None],
-    indexes: Callable[[apsw.Connection], set[str]],
-) -> None:
-    steps = migrations()
-    if _is_empty(connection):
-        if connection.readonly("main"):
-            raise NotADatabase(f"{path} is empty, not a SpladeLite database")
+    def _make_writable(self, connection: apsw.Connection) -> None:
+        """Create or migrate; nothing is changed in a file that is not ours."""
+        fresh = schema.is_empty(connection)
+        current = not fresh and schema.is_current(connection, self.path)
+        if not fresh and not current:
+            schema.check_schema(connection, self.path, self._indexes)
+        if not self.memory:
+            self._use_journal(connection)
+        if current:
+            return
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _is_empty(connection):  # nobody else was faster
-                for step in steps:
-                    connection.execute(step)
-                connection.pragma("application_id", APPLICATION_ID)
-                connection.pragma("user_version", len(steps))
-                create(connection)
+        try:  # another process may have been faster
+            if schema.is_empty(connection):
+                schema.create(connection, self._create)
+            elif not schema.is_current(connection, self.path):
+                schema.migrate(connection)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            with suppress(apsw.Error):
+                connection.execute("ROLLBACK")
             raise
-    if connection.pragma("application_id") != APPLICATION_ID:
-        raise NotADatabase(
-            f"{path} is a SQLite database, but not one of SpladeLite's; choose another path "
-            f"(rows of an existing table go in through `spladelite add --table`)"
-        )
-    version = connection.pragma("user_version")
-    if not 1 <= version <= len(steps):
-        raise UnsupportedFormat(
-            f"{path} has format {version}; this release reads formats 1 to {len(steps)}; update spladelite"
-        )
-    if version < len(steps):
-        _migrate(connection, path, steps)
-    _check_schema(connection, path, indexes)
 
+    def _use_journal(self, connection: apsw.Connection) -> None:
+        """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""
+        connection.pragma("journal_size_limit", LOG_LIMIT)
+        mode = "delete"
+        if not on_network(self.path):
+            with suppress(apsw.IOError):
+                mode = connection.pragma("journal_mode", "WAL")
+        if mode == "wal":
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
+            return
+        connection.pragma("journal_mode", "TRUNCATE")
+        connection.execute("PRAGMA synchronous = EXTRA")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path}: this file system cannot do write-ahead logging; readers will wait while a write commits",
+                stacklevel=2,
+            )
 
-def _is_empty(connection: apsw.Connection) -> bool:
-    return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").get
+    def close(self) -> None:
+        """Close every connection; the last writer of a file leaves one plain file behind. Idempotent.
 
-
-def _migrate(connection: apsw.Connection, path: str, steps: tuple[str, ...]) -> None:
-    if connection.readonly("main"):
-        raise UnsupportedFormat(f"{path} has an older format; open it once without read_only=True to bring it up")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for step in steps[connection.pragma("user_version") :]:
-            connection.execute(step)
-        connection.pragma("user_version", len(steps))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-@cache
-def _expected_schema(version: int) -> frozenset[tuple[str, str, str]]:
-    with apsw.Connection(":memory:") as model:
-        for step in migrations()[:version]:
-            model.execute(step)
-        return frozenset(_schema(model))
-
-
-def _schema(connection: apsw.Connection) -> set[tuple[str, str, str]]:
-    rows = connection.execute(
-        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'"
-    )
-    return {(kind, name, sql) for kind, name, sql in rows}
-
-
-def _check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw.Connection], set[str]]) -> None:
-    """A file whose schema is not exactly ours could make our own statements do something else."""
-    found, expected = _schema(connection), _expected_schema(connection.pragma("user_version"))
-    missing, extra = expected - found, found - expected
-    if not missing and extra:
-        allowed = indexes(connection)
-        extra = {row for row in extra if row[0] != "index" or row[2] not in allowed}
-    if missing or extra:
-        names = ", ".join(sorted(name for _, name, _ in missing | extra))
-        raise NotADatabase(
-            f"{path} does not have the schema of a SpladeLite database (differs in: {names}); "
-            f"open it with another tool, or restore a backup"
-        )
-
-
-def backup(connection: apsw.Connection, target: str, progress: Callable[[int, int], None] | None = None) -> None:
-    """Copy the live database page by page to the new file ``target``, while others may write.
-
-    ``progress`` is called with pages done and pages in all.
-    """
-    with apsw.Connection(target) as copy, copy.backup("main", connection, "main") as running:
-        while not running.done:
+        Calls in other threads are waited for, and interrupted after a while.
+        """
+        with self._one_at_a_time, self._state:
+            if self.closed:
+                return
+            self.closed = True
             try:
-                running.step(4096)
-            except apsw.BusyError:
-                time.sleep(0.01)
-            if progress is not None:
-                progress(running.page_count - running.remaining, running.page_count)
-        running.finish()
-    # The copy carries the header of a WAL file; back to a plain one.
-    finished = apsw.Connection(target)
-    finished.pragma("journal_mode", "DELETE")
-    finished.close()
+                if not self._wait_for_others():
+                    for seat in self._seats:
+                        for connection in (seat.connection, seat.guest):
+                            if connection is not None and seat.depth and seat is not self._own_seat():
+                                connection.interrupt()
+                    self._wait_for_others()
+            except BaseException:
+                self.closed = False
+                raise
+            self._close_seats()
+        release(self._key)
+
+    def _own_seat(self) -> _Seat | None:
+        return getattr(self._local, "seat", None)
+
+    def _others_busy(self) -> bool:
+        own = self._own_seat()
+        return any(seat.depth for seat in self._seats if seat is not own)
+
+    def _wait_for_others(self) -> bool:
+        return self._state.wait_for(lambda: not self._others_busy(), PATIENCE)
+
+    def _close_seats(self) -> None:
+        own = self._own_seat()
+        seats = [seat for seat in self._seats if seat is own or not seat.depth]
+        for guest in [seat.guest for seat in seats if seat.guest is not None]:
+            guest.close(True)
+        connections = [seat.connection for seat in seats if seat.connection is not None]
+        for i, connection in enumerate(connections):
+            if i == len(connections) - 1 and not self.read_only and not self.memory:
+                leave_wal(connection)
+            connection.close(True)
+        for seat in seats:
+            seat.connection = seat.guest = None
+
+    # --- forking -----------------------------------------------------------------------------------------------------
+
+    def _new_locks(self) -> None:
+        self._state = threading.Condition(threading.RLock())  # guards seats and their depth
+        self._one_at_a_time: AbstractContextManager[object] = threading.RLock() if self.memory else nullcontext()
+
+    def before_fork(self) -> None:
+        """Close what a child must not inherit; what a running call holds is left to it, and lost to the child."""
+        self._state.acquire()
+        own = self._own_seat()
+        self._torn = not self._wait_for_others() or (own is not None and own.depth > 0)
+        if not self._torn and not self.memory:
+            self._close_seats()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._torn = False
+        self._state.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew. A connection that was in use can be neither used nor closed here: it is kept, for ever."""
+        self._new_locks()
+        if self._torn:
+            import ctypes
+
+            for seat in self._seats:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(seat))
+        if not self.memory:
+            self._seats = []
+            self._local = threading.local()
 
 
-@contextmanager
-def replacing(target: str) -> Iterator[str]:
-    """A temporary path beside ``target``; on success it is synced and takes ``target``'s place in one step."""
-    temporary = f"{target}.{os.getpid()}.part"
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        folder = os.open(os.path.dirname(os.path.abspath(target)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        for leftover in (temporary, f"{temporary}-journal", f"{temporary}-wal", f"{temporary}-shm"):
-            if os.path.exists(leftover):
-                os.unlink(leftover)
+_handles: weakref.WeakSet[Connections] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+_forking: list[Connections] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking[:] = sorted(_handles, key=id)
+    for handle in _forking:
+        handle.before_fork()
+
+
+def _after_fork(in_child: bool) -> None:
+    for handle in _forking:
+        (handle.after_fork_in_child if in_child else handle.after_fork_in_parent)()
+    _forking.clear()
+    _fork_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(False),
+        after_in_child=lambda: _after_fork(True),
+    )

@@ -3,6 +3,8 @@
 The standard library's ``sqlite3`` is another copy of SQLite than apsw's. When it closes a file, POSIX drops the locks
 that *this* process holds on it, apsw's included, and a commit can be lost silently (sqlite.org, "How To Corrupt An
 SQLite Database File", 2.2). Python raises an audit event before each such call; the hook refuses it in time.
+
+A file is known by device and inode, so links and relative paths lead to it too.
 """
 
 from __future__ import annotations
@@ -12,58 +14,69 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from spladelite.errors import DatabaseError
 
-_open_files: Counter[str] = Counter()
-_names: frozenset[str] = frozenset()  # file names alone: what the hook looks at first, on every open() of the process
-_lock = threading.Lock()
+FileKey = tuple[int, int]
+
+_open_files: Counter[FileKey] = Counter()
+_lock = threading.RLock()  # a collected handle may release its file while this thread protects another
 _installed = False
 
 
-def protect(path: str) -> None:
-    """Guard ``path`` until :func:`release` is called as often as this."""
+def protect(path: str) -> FileKey | None:
+    """Guard an existing file until :func:`release` is called with the result as often as this."""
     global _installed
-    with _lock:
-        _open_files[os.path.realpath(path)] += 1
-        _refresh()
-        if not _installed:
-            sys.addaudithook(_hook)  # there is no way to take an audit hook out again, so there is one
-            _installed = True
+    key = _key(path)
+    if key is not None:
+        with _lock:
+            _open_files[key] += 1
+            if not _installed:
+                sys.addaudithook(_hook)  # there is no way to take an audit hook out again, so there is one
+                _installed = True
+    return key
 
 
-def release(path: str) -> None:
+def release(key: FileKey | None) -> None:
     """Undo one :func:`protect`."""
-    with _lock:
-        _open_files.subtract([os.path.realpath(path)])
-        _refresh()
+    if key is not None:
+        with _lock:
+            _open_files[key] -= 1
+            if _open_files[key] < 1:
+                del _open_files[key]
 
 
-def _refresh() -> None:
-    global _names
-    for path in [path for path, count in _open_files.items() if count < 1]:
-        del _open_files[path]
-    _names = frozenset(os.path.basename(path) for path in _open_files)
+def is_protected(path: str) -> bool:
+    """Whether the file is open in SpladeLite, in this process."""
+    return _key(path) in _open_files
+
+
+def _key(path: str | bytes) -> FileKey | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
-    if not _names or event not in ("sqlite3.connect", "open") or not isinstance(args[0], str | bytes | os.PathLike):
+    if not _open_files or event not in ("sqlite3.connect", "open"):
+        return
+    if not isinstance(args[0], str | bytes | os.PathLike):
         return
     path = os.fsdecode(args[0])
     if event == "sqlite3.connect" and path.startswith("file:"):
         path = unquote(urlsplit(path).path)
-    if os.path.basename(path) not in _names or os.path.realpath(path) not in _open_files:
+    if _key(path) not in _open_files:
         return
-    name = Path(path).name
     if event == "sqlite3.connect":
         raise DatabaseError(
             f"{path} is open in SpladeLite. A second copy of SQLite in the same process would drop its locks and can "
-            f"lose data. Use db.sql(...) to query it, db.backup(...) for a copy, or close {name} first"
+            f"lose data. Use db.sql(...) to query it, db.backup(...) for a copy, or close it first"
         )
     warnings.warn(
         f"{path} is open in SpladeLite; closing a plain file handle on it drops SQLite's locks. Use db.backup(...) for "
-        f"a copy, or close {name} first",
+        f"a copy, or close the database first",
         stacklevel=2,
     )
