@@ -21,7 +21,8 @@ A field whose value is a list or an object equals nothing, and lists are not des
 
 **A string** is one SQL expression over the columns ``doc_id, id, text, metadata`` of the table ``document``, with ``?``
 or ``:name`` for ``where_args``. It runs under an authorizer: built-in scalar functions and ``json_each`` are allowed,
-nothing else. Conditions on ``metadata ->> '$."year"'`` can use the index of ``create_metadata_index("year")``.
+nothing else. Conditions on ``metadata ->> 'year'`` use the index of ``create_metadata_index("year")``; conditions on
+``metadata ->> '$."author"."name"'``, written just so, that of ``"author.name"``.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _OPERATORS = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists, $not"
 _NUMBER = "IN ('integer', 'real')"
 _TEXT = "= 'text'"
+_PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _CLOCK = re.compile(r"\b(date|time|datetime|julianday|strftime|unixepoch|timediff|current_\w+)\b", re.IGNORECASE)
 
 
@@ -299,4 +301,6 @@ def _columns(path: str) -> tuple[str, str]:
             )
     literal = "$" + "".join(f'."{label}"' for label in labels)
     literal = literal.replace("'", "''")
-    return f"metadata ->> '{literal}'", f"json_type(metadata, '{literal}')"
+    # A plain name as people write it in SQL, so that their conditions use the same index.
+    name = path if _PLAIN.fullmatch(path) else literal
+    return f"metadata ->> '{name}'", f"json_type(metadata, '{literal}')"
