@@ -85,15 +85,16 @@ def fuse(parts: Mapping[str, Ranking], weights: Mapping[str, float], k: int, fus
 def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
-    Beside another part BM25 gets a twelfth for each distinct word of the query, stop words not counted, and at most a
-    half; the other parts share the rest. A short question gives exact matching little evidence and is what the models
-    were trained on; with each word more BM25 knows more. Chosen on some collections and tested on others: fixed weights
-    lose up to 0.06 nDCG@10 against the better part, this rule at most 0.01 (benchmarks/fusion.py).
+    Beside one other part BM25 gets a twelfth for each distinct word of the query, stop words not counted, and at most a
+    half; beside two others half of that. The others share the rest. A short question gives exact matching little
+    evidence and is what the models were trained on; with each word more BM25 knows more. Chosen on some collections and
+    tested on others: equal weights lose up to 0.06 nDCG@10 against the best part, this rule at most 0.01
+    (benchmarks/fusion.py).
     """
     others = [name for name in parts if name != "bm25"]
     if not others:
         return dict.fromkeys(parts, 1.0)
-    lexical = min(words / WORDS_FOR_EQUAL_WEIGHT, 1.0) / 2 if "bm25" in parts else 0.0
+    lexical = min(words / WORDS_FOR_EQUAL_WEIGHT, 1.0) / (2 * len(others)) if "bm25" in parts else 0.0
     return {name: lexical if name == "bm25" else (1 - lexical) / len(others) for name in parts}
 
 
