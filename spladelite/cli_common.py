@@ -22,6 +22,15 @@ database = click.argument("database", type=click.Path())
 model_option = click.option(
     "--model", help="A model folder; by default the file's own, or the bundled one for a new file."
 )
+encoder_option = click.option(
+    "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
+)
+mode_option = click.option(
+    "--mode",
+    default="splade",
+    show_default=True,
+    help="splade, bm25, dense, or hybrid for all that the file has, fused.",
+)
 
 
 def where_options(command: _Command) -> _Command:
@@ -33,13 +42,15 @@ def where_options(command: _Command) -> _Command:
     return where(arg(command))
 
 
-def open_database(path: str, model: str | None = None, *, write: bool = False, create: bool = False) -> SpladeLite:
+def open_database(
+    path: str, model: str | None = None, dense: str | None = None, *, write: bool = False, create: bool = False
+) -> SpladeLite:
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite import SpladeLite  # here, so that --help need not load numpy and apsw
 
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
-    return SpladeLite(path, model=model, read_only=not write and path != ":memory:")
+    return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:")
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:

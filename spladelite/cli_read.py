@@ -12,6 +12,8 @@ from spladelite.cli_common import (
     as_json,
     database,
     dump,
+    encoder_option,
+    mode_option,
     model_option,
     open_database,
     print_json,
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 @click.option("-k", default=10, show_default=True, help="How many hits.")
 @where_options
 @click.option("--min-score", type=float, help="Leave out hits that score less.")
-@click.option("--encoder", help="idf: weigh the query's own words by their rarity, without running the model.")
+@mode_option
+@encoder_option
 @model_option
 @as_json
 def search(
@@ -42,6 +45,7 @@ def search(
     where: str | None,
     args: tuple[str, ...],
     min_score: float | None,
+    mode: str,
     encoder: str | None,
     model: str | None,
     as_json: bool,
@@ -52,10 +56,11 @@ def search(
     Examples:
       spladelite search kb.db "how do I shrink a file" -k 3
       spladelite search kb.db "engine trouble" --where '{"year": {"$gte": 2020}}' --json
+      spladelite search kb.db "engine trouble" --mode hybrid
       spladelite search kb.db "engine trouble" --where "metadata ->> 'lang' = ?" --arg en
     """
     with open_database(database, model) as db:
-        hits = db.search(query, k, **where_arguments(where, args), min_score=min_score, encoder=encoder)
+        hits = db.search(query, k, **where_arguments(where, args), min_score=min_score, encoder=encoder, mode=mode)
         if as_json:
             print_json([_hit(hit) for hit in hits])
         else:
@@ -72,24 +77,37 @@ def search(
 @database
 @click.argument("query")
 @click.argument("id")
-@click.option("--encoder", help="idf: weigh the query's own words by their rarity, without running the model.")
+@mode_option
+@encoder_option
 @model_option
 @as_json
-def explain(database: str, query: str, id: str, encoder: str | None, model: str | None, as_json: bool) -> None:
+def explain(
+    database: str, query: str, id: str, mode: str, encoder: str | None, model: str | None, as_json: bool
+) -> None:
     """Show why a document has its score for QUERY.
 
-    The products of the two weights of each term sum to the score.
+    The products of the two weights of each term sum to the score; in another mode than splade, what each part adds.
 
     \b
     Example:
       spladelite explain kb.db "automobile accident" crash.txt
     """
     with open_database(database, model) as db:
-        explanation = db.explain(query, id, encoder=encoder)
+        explanation = db.explain(query, id, encoder=encoder, mode=mode)
     if as_json:
         terms = [asdict(match) | {"expansion": match.expansion} for match in explanation.terms]
-        print_json({"id": id, "score": explanation.score, "passage": asdict(explanation.passage), "terms": terms})
+        print_json(asdict(explanation) | {"terms": terms})
         return
+    parts = [
+        (part.part, f"{part.score:.3f}", f"{part.contribution:.3f}", ", ".join(part.words))
+        for part in explanation.parts
+    ]
+    if parts:
+        parts.append(("score", "", f"{explanation.score:.3f}", ""))
+        print_table(("part", "score", "adds", "words"), parts, right=(1, 2))
+        if not explanation.terms:
+            return
+        click.echo()
     rows = [
         (
             match.term,
@@ -104,7 +122,8 @@ def explain(database: str, query: str, id: str, encoder: str | None, model: str 
         )
         for match in explanation.terms
     ]
-    rows.append(("score", "", "", f"{explanation.score:.3f}", ""))
+    total = sum(match.contribution for match in explanation.terms)
+    rows.append(("score", "", "", f"{total:.3f}", ""))
     print_table(("term", "query", "document", "product", "expansion of"), rows, right=(1, 2, 3))
 
 

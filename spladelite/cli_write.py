@@ -32,6 +32,7 @@ from spladelite.sources import FORMATS, Columns, Source, read_sources, read_tabl
 @click.option("--table", help="PATH is a SQLite file: add the rows of this table or view.")
 @click.option("--text-column", help="Column or key that holds the text (default: text).")
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
+@click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
 @model_option
 @as_json
@@ -42,6 +43,7 @@ def add(
     table: str | None,
     text_column: str | None,
     id_column: str | None,
+    dense: str | None,
     replace: bool,
     model: str | None,
     as_json: bool,
@@ -90,7 +92,7 @@ def add(
     first = next(sources, None)  # before the file is created: the input may be no input at all
     if first is None:
         raise InvalidInput(f"no document in {', '.join(paths)}{f' ({blank} blank)' if blank else ''}")
-    with open_database(database, model, write=True, create=True) as db:
+    with open_database(database, model, dense, write=True, create=True) as db:
         before = len(db)
         ids: list[str] = []
         for named, group in groupby(_chain(first, sources), key=lambda source: source.id is not None):

@@ -131,6 +131,22 @@ def test_every_command_speaks_json() -> None:
 
 
 @pytest.mark.usefixtures("notes")
+def test_other_modes_of_search() -> None:
+    (hit,) = run_json("search", "kb.db", "start", "--mode", "bm25")
+    assert hit["id"] == "f1"
+    hybrid = run_json("search", "kb.db", "engine start", "--mode", "hybrid")
+    assert hybrid[0]["id"] == "f1"
+    explained = run_json("explain", "kb.db", "engine start", "f1", "--mode", "hybrid")
+    assert [part["part"] for part in explained["parts"]] == ["splade", "bm25"]
+    assert sum(part["contribution"] for part in explained["parts"]) == pytest.approx(hybrid[0]["score"], abs=1e-4)
+    lines = run("explain", "kb.db", "engine start", "f1", "--mode", "hybrid").stdout.splitlines()
+    assert lines[0].split() == ["part", "score", "adds", "words"]
+    assert run_json("search", "kb.db", "engine", "--encoder", "idf")[0]["id"] in ("f1", "old.txt")
+    fails(2, "mode is 'magic'", "search", "kb.db", "engine", "--mode", "magic")
+    fails(2, "no dense vectors", "search", "kb.db", "engine", "--mode", "dense")
+
+
+@pytest.mark.usefixtures("notes")
 def test_the_kinds_of_export() -> None:
     run("export", "kb.db", "slim.db", "--slim")
     assert run_json("search", "slim.db", "bread")[0]["id"] == "bread.md"
