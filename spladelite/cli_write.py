@@ -104,10 +104,10 @@ def add(
             )
         after = len(db)
     if as_json:
-        print_json({"ids": ids, "added": after - before, "blank": blank, "documents": after})
+        print_json({"ids": ids, "blank": blank, "before": before, "documents": after})
     else:
-        note = f", {blank} blank left out" if blank else ""
-        click.echo(f"{len(ids)} read, {after - before} new{note}; {database} has {after} documents")
+        note = f" ({blank} blank left out)" if blank else ""
+        click.echo(f"{len(ids)} read{note}; {database} has {after} documents, {after - before} more than before")
 
 
 def _chain(first: Source, rest: Iterable[Source]) -> Iterator[Source]:

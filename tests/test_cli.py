@@ -77,8 +77,12 @@ def notes() -> None:
 
 
 def test_a_session_in_tables() -> None:
-    assert run("add", "kb.db", "notes").stdout == "3 read, 3 new, 1 blank left out; kb.db has 3 documents\n"
-    assert run("add", "kb.db", "notes").stdout == "3 read, 0 new, 1 blank left out; kb.db has 3 documents\n"
+    assert (
+        run("add", "kb.db", "notes").stdout == "3 read (1 blank left out); kb.db has 3 documents, 3 more than before\n"
+    )
+    assert (
+        run("add", "kb.db", "notes").stdout == "3 read (1 blank left out); kb.db has 3 documents, 0 more than before\n"
+    )
     lines = run("search", "kb.db", "automobile accident").stdout.splitlines()
     assert lines[0].split() == ["score", "id", "passage"]
     assert re.fullmatch(r"1  \d+\.\d{3}  crash.txt  A car crashed into a tree\.", lines[1])
@@ -105,8 +109,8 @@ def test_a_session_in_tables() -> None:
 def test_every_command_speaks_json() -> None:
     assert run_json("add", "kb.db", "notes") == {
         "ids": ["bread.md", "crash.txt", "old.txt"],
-        "added": 0,
         "blank": 1,
+        "before": 5,
         "documents": 5,
     }
     (hit,) = run_json("search", "kb.db", "engine", "--where", '{"year": {"$gte": 2020}}')
@@ -256,7 +260,7 @@ def test_standard_input_in_every_format() -> None:
             input='{"text": "hat"}\n{"text": "cap"}\n' if format == "jsonl" else "text\nA hat\n",
         )
         assert added["documents"] == count
-    assert run_json("add", "kb.db", "-", input="one line\n\nanother line\n")["added"] == 2
+    assert run_json("add", "kb.db", "-", input="one line\n\nanother line\n")["documents"] == 2
 
 
 def test_a_table_of_another_database() -> None:
@@ -406,7 +410,7 @@ def test_ctrl_c_keeps_what_was_committed_and_the_same_command_goes_on() -> None:
         assert 0 < committed < 3000
         assert db.check() == []
     added = run_json("add", "kb.db", "many.jsonl")
-    assert (added["added"], added["documents"]) == (3000 - committed, 3000)
+    assert (added["before"], added["documents"]) == (committed, 3000)
 
 
 def stored() -> int:
