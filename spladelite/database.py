@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import apsw
 
 from spladelite import documents as store
 from spladelite import lexical
-from spladelite.errors import InvalidInput
+from spladelite.connection import Durability
+from spladelite.errors import InvalidInput, ModelMismatch
 from spladelite.filters import compile_filter, matching_doc_ids
 from spladelite.index import merge_all
 from spladelite.ingest import encode_documents, ingest
-from spladelite.meta import Settings, add_metadata_index
+from spladelite.meta import Settings, add_metadata_index, read_meta
+from spladelite.model import FileModel
 from spladelite.progress import Progress, ticking
 from spladelite.reader import Reader, Where, WhereArgs, not_found
+from spladelite.reencode import reencode
 from spladelite.validate import (
     NewDocument,
     check_id,
@@ -39,6 +45,11 @@ class SpladeLite(Reader):
         model: None for the bundled model (a new file) or the file's own (an existing one); else a model folder, or any
             :class:`~spladelite.encoders.base.Encoder`.
         read_only: never writes to the file, which must exist.
+        immutable: nobody writes to the file while it is open: no locks are taken. Opens what was not closed and lies
+            in a folder that cannot be written. Implies ``read_only``.
+        durability: ``"full"``: what a call has stored survives a power cut when the call returns. ``"fast"``: a power
+            cut may take back the latest calls, each as a whole, and never damages the file; a crash of the process
+            alone loses nothing. Small writes are about ten times as fast.
         min_weight: encoded document weights below it are not stored (vectors given by the caller are kept whole).
             None means 0.3 for a new file; 0 keeps everything.
         bm25: of a new file: whether BM25 is indexed too, for ``mode="bm25"`` and ``"hybrid"``. None means True.
@@ -64,6 +75,8 @@ class SpladeLite(Reader):
         model: object = None,
         *,
         read_only: bool = False,
+        immutable: bool = False,
+        durability: Durability = "full",
         min_weight: float | None = None,
         bm25: bool | None = None,
         dense: object = None,
@@ -71,7 +84,9 @@ class SpladeLite(Reader):
         segment_size: int | None = None,
     ) -> None:
         settings = Settings.given(min_weight, tail_size, segment_size, bm25)
-        super().__init__(path, model, dense, read_only=read_only, settings=settings)
+        super().__init__(
+            path, model, dense, read_only=read_only, immutable=immutable, durability=durability, settings=settings
+        )
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -146,12 +161,11 @@ class SpladeLite(Reader):
             digest = content_hash(check_text(text, 0), checked)
             self._store([NewDocument(id, text, kept, checked, digest)], True, lambda _: None)
             return
-        with self._connections.write() as connection:
+        with self._writing() as connection:
             stored = store.look_up(connection, [check_id(id)]).get(id)
             if stored is None:
                 raise not_found(id)
             store.set_metadata(connection, stored, new_metadata or "{}")
-        self._searcher.changed()
 
     def delete(self, ids: str | Iterable[str] | None = None, where: Where = None, where_args: WhereArgs = None) -> int:
         """Delete documents by id, or all that match a filter; returns how many. Unknown ids are ignored.
@@ -162,14 +176,13 @@ class SpladeLite(Reader):
             raise InvalidInput("delete() takes ids or where=, one of them")
         wanted = None if ids is None else id_list(ids)
         matching = compile_filter(where, where_args)
-        with self._connections.write() as connection:
+        with self._writing() as connection:
             if wanted is not None:
                 found = [(s.doc_id, s.passages) for s in store.look_up(connection, wanted).values()]
             else:
                 assert matching is not None
                 found = store.passage_counts(connection, matching_doc_ids(connection, matching))
             store.remove(connection, self._meta.layout, found)
-        self._searcher.changed()
         return len(found)
 
     def create_metadata_index(self, field: str) -> None:
@@ -179,13 +192,54 @@ class SpladeLite(Reader):
 
     def optimize(self) -> None:
         """Rewrite the index into the fewest segments, without dead postings, and give free space back to the disk."""
-        with self._connections.write() as connection:
+        with self._writing() as connection:
             merge_all(connection, self._meta.layout)
             if self._meta.layout.bm25:
                 lexical.optimize(connection)
-        self._searcher.changed()
         with self._connections.outside_transaction() as connection:
             connection.execute("VACUUM")
+
+    def reencode(self, model: object = None, progress: Progress = None) -> None:
+        """Move the database to another model, from the stored texts.
+
+        The new index is built in a file beside this one (``kb.db.reencode``: room for a second copy is needed) and
+        takes the old one's place in one transaction. Until then the old model serves every reader, and others may
+        write. After an interruption the same call goes on where it stopped. Other open handles follow at their next
+        call, unless they were opened with ``model=``. Vectors that were given to :meth:`add` are replaced by the
+        model's.
+
+        Args:
+            model: None for the bundled model, else what ``SpladeLite(model=...)`` takes.
+            progress: as for :meth:`add`.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            Busy: others write without a pause.
+        """
+        meta, new_model, dense = self._meta, FileModel(model), self._dense.given(self._meta)
+
+        def create(path: str) -> SpladeLite:
+            layout = meta.layout
+            side = SpladeLite(
+                path,
+                model,
+                min_weight=meta.min_weight,
+                bm25=layout.bm25,
+                dense=dense,
+                tail_size=layout.tail_size,
+                segment_size=layout.segment_size,
+            )
+            if side._meta.fingerprint != new_model.load().fingerprint:
+                side.close()
+                raise ModelMismatch(f"{path} is being built with {side._meta.model}")
+            return side
+
+        with ticking(progress, self, "encoding") as advance:
+            reencode(self._connections, self._path, create, advance)
+        self._model = new_model
+        self._searcher.changed()
+        with self._connections.read() as connection:
+            self._is_current(read_meta(connection))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -202,6 +256,14 @@ class SpladeLite(Reader):
             return encode_documents(batch, self._model.load, self._meta.min_weight, encode_dense)
 
         try:
-            return ingest(self._connections, self._meta.layout, encode, documents, replace=replace, advance=advance)
+            return ingest(self._connections, self._is_current, encode, documents, replace=replace, advance=advance)
         finally:
             self._searcher.changed()
+
+    @contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        """A write transaction on the file as it is now: another process may have moved it to another model."""
+        with self._connections.write() as connection:
+            self._is_current(read_meta(connection))
+            yield connection
+        self._searcher.changed()

@@ -51,6 +51,10 @@ class FileDense:
             raise InvalidInput(f"{path} was created without dense vectors; leave dense out, or use a new file")
         self._compare(self._encoder, meta.dense)
 
+    def given(self, meta: Meta) -> object:
+        """What another file with the same dense vectors is to be created with; None if this one has none."""
+        return self._given if self._given is not None or meta.dense is None else meta.dense.source
+
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of passages, float32 ``(N, D)``."""
         encoder, dimension = self._load()

@@ -20,6 +20,7 @@ from spladelite.documents import EncodedDocuments, Plan, insert, plan, remove, s
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText
 from spladelite.index import Layout, maintain
+from spladelite.meta import Meta, read_meta
 from spladelite.postings import MAX_SEGMENT
 from spladelite.quantize import drop_small_weights, quantize
 from spladelite.records import SparseVectors
@@ -33,17 +34,20 @@ BATCH_CHARACTERS = 8_000_000
 
 def ingest(
     connections: Connections,
-    layout: Layout,
+    follow: Callable[[Meta], bool],
     encode: Callable[[Sequence[NewDocument]], EncodedDocuments],
     documents: Iterable[NewDocument],
     *,
     replace: bool,
     advance: Callable[[int], object],
 ) -> list[str]:
-    """Store documents in batches, each of them one transaction; returns the ids in order."""
+    """Store documents in batches, each of them one transaction; returns the ids in order.
+
+    ``follow`` says whether the file, whose record it gets, still has the model that ``encode`` used.
+    """
     ids: list[str] = []
     for batch in _batches(documents):
-        _store(connections, layout, encode, batch, replace)
+        _store(connections, follow, encode, batch, replace)
         ids.extend(document.id for document in batch)
         advance(len(batch))
     return ids
@@ -51,7 +55,7 @@ def ingest(
 
 def _store(
     connections: Connections,
-    layout: Layout,
+    follow: Callable[[Meta], bool],
     encode: Callable[[Sequence[NewDocument]], EncodedDocuments],
     batch: Sequence[NewDocument],
     replace: bool,
@@ -63,11 +67,12 @@ def _store(
         if not (before.insert or before.metadata):
             return
         with connections.write() as connection:
+            meta = read_meta(connection)
             now = plan(connection, batch, replace)
-            if {document.id for document in now.insert} <= {document.id for document in before.insert}:
-                _apply(connection, layout, now, encoded)
+            if follow(meta) and {document.id for document in now.insert} <= {document.id for document in before.insert}:
+                _apply(connection, meta.layout, now, encoded)
                 return
-        # Another process deleted or changed a document of this batch while it was being encoded: look again.
+        # While the batch was being encoded, another process changed one of its documents, or the model: look again.
 
 
 def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: EncodedDocuments) -> None:

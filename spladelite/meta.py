@@ -180,20 +180,24 @@ def mark_slim(connection: apsw.Connection) -> None:
     connection.execute("UPDATE meta SET value = '1' WHERE key = 'slim'")
 
 
-def metadata_indexes(connection: apsw.Connection) -> set[str]:
-    """The ``CREATE INDEX`` statements of the file's metadata indexes."""
+def metadata_index_fields(connection: apsw.Connection) -> list[str]:
+    """The metadata fields that have an index."""
     try:
-        paths = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'metadata_indexes'").get or "[]")
-        return {metadata_index_sql(path) for path in paths}
+        fields = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'metadata_indexes'").get)
+        return [str(field) for field in fields]
     except (ValueError, TypeError) as error:
         raise CorruptIndex(f"table meta: metadata_indexes cannot be read ({error}); restore a backup") from None
 
 
-def add_metadata_index(connection: apsw.Connection, path: str) -> None:
+def metadata_indexes(connection: apsw.Connection) -> set[str]:
+    """The ``CREATE INDEX`` statements of the file's metadata indexes."""
+    return {metadata_index_sql(field) for field in metadata_index_fields(connection)}
+
+
+def add_metadata_index(connection: apsw.Connection, field: str) -> None:
     """Create the index on one metadata field, and record it. Nothing happens if it is there."""
-    sql = metadata_index_sql(path)
-    if sql in metadata_indexes(connection):
-        return
-    connection.execute(sql)
-    paths = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'metadata_indexes'").get)
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'metadata_indexes'", (json.dumps([*paths, path]),))
+    fields = metadata_index_fields(connection)
+    sql = metadata_index_sql(field)
+    if field not in fields:
+        connection.execute(sql)
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'metadata_indexes'", (json.dumps([*fields, field]),))

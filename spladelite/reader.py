@@ -16,10 +16,10 @@ import apsw
 from spladelite import check as checking
 from spladelite import documents as store
 from spladelite.connection import Connections, Durability, backup, replacing
-from spladelite.files import is_new
 from spladelite.dense_model import FileDense
-from spladelite.errors import DocumentNotFound, InvalidInput, WrongType
+from spladelite.errors import DocumentNotFound, InvalidInput, ModelError, WrongType
 from spladelite.explain import expansion, explain, highlight, read_terms
+from spladelite.files import is_new
 from spladelite.filters import Filter, compile_filter
 from spladelite.ingest import split
 from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
@@ -29,7 +29,7 @@ from spladelite.progress import Progress, ticking
 from spladelite.quantize import drop_small_weights
 from spladelite.queries import QueryInput, weigher
 from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
-from spladelite.searcher import Searcher, View, explain_sql
+from spladelite.searcher import Searcher, explain_sql
 from spladelite.slim import make_slim
 from spladelite.sql_functions import register
 from spladelite.stats import read_stats
@@ -137,7 +137,7 @@ class Reader:
         wanted = count if rerank is None else max(count, check_count(rerank_top, "rerank_top"))
         while True:
             asked = check_mode(mode, weights, fusion, self._meta.layout)
-            (question,) = questions([query], asked, encoder, self._model, self._dense)
+            (question,) = self._questions([query], asked, encoder)
             hits = self._search(asked, question, wanted, matching, least)
             if hits is not None:
                 return hits if rerank is None else reranked(rerank, query, hits, count)
@@ -161,7 +161,7 @@ class Reader:
             raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
         queries = list(queries)
         asked = check_mode(mode, weights, fusion, self._meta.layout)
-        todo = questions(queries, asked, encoder, self._model, self._dense)
+        todo = self._questions(queries, asked, encoder)
 
         def one(query: QueryInput, question: Question) -> list[Hit]:
             hits = self._search(asked, question, count, matching, least)
@@ -194,7 +194,7 @@ class Reader:
         """
         check_id(id)
         asked = check_mode(mode, weights, fusion, self._meta.layout)
-        (question,) = questions([query], asked, encoder, self._model, self._dense)
+        (question,) = self._questions([query], asked, encoder)
         tokenize = self._model.load().tokenize
         literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
         with self._connections.read() as connection:
@@ -353,21 +353,28 @@ class Reader:
         """The hits; None if the file has moved to another model since the query was encoded."""
         with self._connections.read() as connection:
             view = self._searcher.view(connection)
-            if not self._is_current(view):
+            if not self._is_current(view.snapshot.meta):
                 return None
             passage_ids, scores, query = answer(self._searcher, view, mode, question, k, min_score, matching)
             return store.read_hits(connection, passage_ids, scores, query)
 
-    def _is_current(self, view: View) -> bool:
-        """Whether the file still has the model that this handle knows; if not, follow it, or ModelMismatch."""
-        if view.snapshot.meta.fingerprint == self._meta.fingerprint:
-            return True
-        self._follow(view.snapshot.meta)
-        return False
+    def _questions(self, queries: Sequence[QueryInput], mode: Mode, encoder: str | None) -> list[Question]:
+        try:
+            return questions(queries, mode, encoder, self._model, self._dense)
+        except ModelError:
+            # The model that this handle knows cannot be loaded; the file may have moved to another since.
+            with self._connections.read() as connection:
+                if self._is_current(read_meta(connection)):
+                    raise
+            return questions(queries, mode, encoder, self._model, self._dense)
 
-    def _follow(self, meta: Meta) -> None:
+    def _is_current(self, meta: Meta) -> bool:
+        """Whether the file still has the model that this handle knows; if not, follow it, or ModelMismatch."""
+        if meta == self._meta:
+            return True
         self._model.belongs_to(meta, self._path)
         self._meta = meta
+        return False
 
     def _target(self, path: str | os.PathLike[str]) -> str:
         target = os.fspath(path)
