@@ -38,6 +38,7 @@ CREATE TABLE segment (
   passage_ids     BLOB NOT NULL,     -- size x 8 bytes, ascending
   scales          BLOB NOT NULL,     -- size x 4 bytes, float32
   document_starts BLOB NOT NULL,     -- size bits: 1 where a document begins
+  terms           BLOB NOT NULL,     -- bit t of it: 1 where the segment has a posting row of term t
   checksum        INTEGER NOT NULL
 ) STRICT;
 

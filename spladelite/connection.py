@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import threading
 import time
 import warnings
@@ -22,7 +23,7 @@ from typing import Literal
 import apsw
 
 from spladelite import schema
-from spladelite.errors import DatabaseError, InvalidInput, ReadOnly
+from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.files import check_path, immutable_uri, on_network, replacing
 from spladelite.guard import FileKey, protect, release
 from spladelite.sqlite import (
@@ -43,6 +44,9 @@ PATIENCE = 10.0  # seconds that close() and fork wait for calls in other threads
 LOG_LIMIT = 64 << 20  # bytes that the WAL file keeps after a checkpoint
 
 Durability = Literal["full", "fast"]
+
+# What code of ours may run into when a row is not what the schema says.
+_STRANGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
 
 
 class _Seat:
@@ -175,12 +179,25 @@ class Connections:
                 elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
                     self._roll_back(seat)
                 yield seat, seat.connection
+            except _STRANGE as error:
+                self._blame_file(seat, error)
+                raise
             finally:
                 with self._state:
                     seat.depth -= 1
                     if not seat.depth:
                         seat.clock.deadline = math.inf
                         self._state.notify_all()
+
+    def _blame_file(self, seat: _Seat, error: Exception) -> None:
+        """Raise :class:`CorruptIndex` if what confused us is a file whose rows are not of the types of its schema."""
+        if isinstance(error, SpladeLiteError) or seat.connection is None:
+            return
+        problems = fetch(seat.connection, "PRAGMA quick_check(1)")
+        if problems != [("ok",)]:
+            raise CorruptIndex(
+                f"{self.path} is damaged: {problems[0][0]}; restore a backup, or run check(repair=True)"
+            ) from error
 
     def _take_seat(self) -> _Seat:
         with self._state:

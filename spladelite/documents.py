@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spladelite import dense, lexical
 from spladelite.connection import fetch, int_array
 from spladelite.errors import CorruptIndex, IdConflict
-from spladelite.index import Layout, append, bury, next_passage_id
+from spladelite.index import Layout, append, bury, check_passage, next_passage_id
 from spladelite.quantize import QuantizedVectors, take
 from spladelite.records import Document, Hit, Passage
 from spladelite.validate import NewDocument
@@ -206,7 +206,11 @@ def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: 
 def read_document(row: tuple[int, str, str, str, int, bytes, int]) -> Document:
     """A row of ``document`` as a record; :class:`CorruptIndex` if its checksum does not match."""
     doc_id, id, text, metadata, _, _, checksum = row
-    if document_checksum(*row[:-1]) != checksum:
+    try:
+        valid = document_checksum(*row[:-1]) == checksum
+    except (TypeError, AttributeError, struct.error):  # a column of a type that the schema does not allow
+        valid = False
+    if not valid:
         raise CorruptIndex(f"document {doc_id} (id {id!r}): its checksum does not match; run check()")
     try:
         value = json.loads(metadata) if metadata != "{}" else {}
@@ -236,14 +240,17 @@ def read_hits(
     if not len(passage_ids):
         return []
     rows = connection.execute(
-        f"SELECT p.passage_id, p.start_char, p.end_char, {DOCUMENT_COLUMNS} FROM carray(?) c"
+        "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
+        f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
         " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id",
         (int_array(passage_ids),),
     )
     score_of = dict(zip(passage_ids.tolist(), scores.tolist(), strict=True))
     hits = []
-    for passage_id, start, end, *row in rows:
-        document = read_document(row)
+    for columns in rows:
+        document = read_document(columns[8:])
+        check_passage(columns[:8])
+        passage_id, _, start, end = columns[:4]
         if not 0 <= start <= end <= len(document.text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
         passage = Passage(document.text[start:end], start, end)

@@ -13,7 +13,7 @@ before they can give a wrong answer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from zlib import crc32
@@ -72,6 +72,14 @@ class PassageVectors:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
+def _valid(checksum: int, function: Callable[..., int], *row: object) -> bool:
+    """Whether a row has its checksum; a column of a type that the schema does not allow is damage too."""
+    try:
+        return function(*row) == checksum
+    except (TypeError, ValueError, AttributeError, struct.error):
+        return False
+
+
 def next_passage_id(connection: apsw.Connection) -> int:
     """The id that the next passage gets. Ids are never reused."""
     return _next_id(connection, "passage")
@@ -122,6 +130,12 @@ def passage_checksum(
     return crc32(impacts, crc32(terms, crc32(struct.pack("<4qd", passage_id, doc_id, start, end, scale))))
 
 
+def check_passage(row: tuple[int, int, int, int, float, bytes, bytes, int]) -> None:
+    """:class:`CorruptIndex` if a passage row (of a slim export with empty blobs) does not have its checksum."""
+    if not _valid(row[-1], passage_checksum, *row[:-1]):
+        raise CorruptIndex(f"passage {row[0]}: its checksum does not match; run check(repair=True)")
+
+
 def read_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> PassageVectors:
     """The stored vectors of the passages with ``first <= passage_id <= last``; checked, :class:`CorruptIndex`."""
     passage_ids, doc_ids, scales, terms, impacts = [], [], [], [], []
@@ -134,7 +148,7 @@ def read_passages(connection: apsw.Connection, layout: Layout, first: int, last:
         passage_id, doc_id, _, _, scale, row_terms, row_impacts, checksum = row
         if row_terms is None or row_impacts is None:
             raise CorruptIndex(f"passage {passage_id} has no stored vector")
-        if len(row_terms) != width * len(row_impacts) or passage_checksum(*row[:-1]) != checksum:
+        if not _valid(checksum, passage_checksum, *row[:-1]) or len(row_terms) != width * len(row_impacts):
             raise CorruptIndex(f"passage {passage_id}: its checksum does not match; run check(repair=True)")
         passage_ids.append(passage_id)
         doc_ids.append(doc_id)
@@ -174,18 +188,41 @@ def sealed_until(connection: apsw.Connection) -> int:
 
 
 def maintain(connection: apsw.Connection, layout: Layout) -> None:
-    """Seal the tail if it is full, then merge segments so that their number stays logarithmic."""
+    """Seal the tail if it is full, then merge segments so that their number stays logarithmic; after every write."""
     sealed = sealed_until(connection)
     tail: int = connection.execute("SELECT count(*) FROM passage WHERE passage_id > ?", (sealed,)).get
     if tail >= layout.tail_size:
         _rewrite(connection, layout, [], sealed + 1, next_passage_id(connection) - 1)
         _merge_tiers(connection, layout)
+    _record_size(connection)
+
+
+def _record_size(connection: apsw.Connection) -> None:
+    """Write down how many segments and how long a tail the index has, so that rows that are lost are missed."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('size', ? || ' ' || ?)", _size(connection))
+
+
+def _size(connection: apsw.Connection) -> tuple[int, int]:
+    segments: int = connection.execute("SELECT count(*) FROM segment").get
+    tail: int = connection.execute("SELECT count(*) FROM passage WHERE passage_id > ?", (sealed_until(connection),)).get
+    return segments, tail
+
+
+def recorded_size(connection: apsw.Connection) -> tuple[int, int]:
+    """How many segments, and passages in the tail, there must be."""
+    value = connection.execute("SELECT value FROM meta WHERE key = 'size'").get
+    try:
+        segments, tail = map(int, value.split(" "))
+    except (AttributeError, ValueError):
+        raise CorruptIndex(f"table meta: size is {value!r}; run check(repair=True)") from None
+    return segments, tail
 
 
 def merge_all(connection: apsw.Connection, layout: Layout) -> None:
     """Rewrite the whole index into the fewest segments, without dead postings."""
     segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")]
     _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1)
+    _record_size(connection)
 
 
 def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
@@ -244,10 +281,11 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, last: i
         passages.passage_ids.astype("<i8").tobytes(),
         passages.vectors.scales.astype("<f4").tobytes(),
         np.packbits(starts).tobytes(),
+        _term_bits(passages.vectors.terms),
     )
     segment_id = _next_id(connection, "segment")
     connection.execute(
-        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (segment_id, size, last, *blobs, segment_checksum(segment_id, size, last, *blobs)),
     )
     vectors = passages.vectors
@@ -261,6 +299,12 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, last: i
             )
         ),
     )
+
+
+def _term_bits(terms: NDArray[np.int32]) -> bytes:
+    present = np.zeros(int(terms.max(initial=-1)) + 1, bool)
+    present[terms] = True
+    return np.packbits(present).tobytes()
 
 
 def drop_segment(connection: apsw.Connection, segment_id: int) -> None:
@@ -291,13 +335,18 @@ def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
 def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     """Load and check one segment row."""
     row = connection.execute(
-        "SELECT size, last_passage_id, passage_ids, scales, document_starts, checksum FROM segment"
+        "SELECT size, last_passage_id, passage_ids, scales, document_starts, terms, checksum FROM segment"
         " WHERE segment_id = ?",
         (segment_id,),
     ).get
+    if row is None:
+        raise CorruptIndex(f"segment {segment_id} cannot be found by its id; run check(repair=True)")
     size, last, *blobs, checksum = row
-    fits = [len(blob) for blob in blobs] == [8 * size, 4 * size, -(-size // 8)]
-    if not 1 <= size <= MAX_SEGMENT or not fits or segment_checksum(segment_id, size, last, *blobs) != checksum:
+    if (
+        not _valid(checksum, segment_checksum, segment_id, size, last, *blobs)
+        or not 1 <= size <= MAX_SEGMENT
+        or [len(blob) for blob in blobs[:3]] != [8 * size, 4 * size, -(-size // 8)]
+    ):
         raise CorruptIndex(f"segment {segment_id}: its checksum does not match; run check(repair=True)")
     passage_ids = np.frombuffer(blobs[0], "<i8").astype(np.int64, copy=False)
     scales = np.frombuffer(blobs[1], "<f4").astype(np.float32, copy=False)
@@ -306,12 +355,12 @@ def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     if not ascending or not (np.isfinite(scales) & (scales > 0)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
-    return Segment(segment_id, passage_ids, scales, document_of)
+    return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8))
 
 
 def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int) -> bytes:
     """A posting row's list in the sparse layout, or :class:`CorruptIndex` that names the row."""
-    if posting_checksum(segment_id, term_id, count, blob) != checksum:
+    if not _valid(checksum, posting_checksum, segment_id, term_id, count, blob):
         raise CorruptIndex(
             f"posting row (segment {segment_id}, term {term_id}): its checksum does not match; run check(repair=True)"
         )
@@ -341,6 +390,7 @@ def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.in
         if len(gone):
             _mark_deleted(connection, layout, segment_id, gone, previous + 1, last)
         previous = last
+    _record_size(connection)
 
 
 def _mark_deleted(
@@ -368,14 +418,10 @@ def read_tombstones(connection: apsw.Connection, sizes: dict[int, int]) -> dict[
     for segment_id, deleted, bitmap, checksum in connection.execute("SELECT * FROM tombstone"):
         if segment_id not in sizes:
             continue
-        dead = np.unpackbits(np.frombuffer(bitmap, np.uint8))[: sizes[segment_id]]
-        if (
-            tombstone_checksum(segment_id, deleted, bitmap) != checksum
-            or len(dead) != sizes[segment_id]
-            or int(dead.sum()) != deleted
-        ):
+        size = sizes[segment_id]
+        if not _valid(checksum, tombstone_checksum, segment_id, deleted, bitmap) or len(bitmap) != -(-size // 8):
             raise CorruptIndex(
                 f"tombstone of segment {segment_id}: its checksum does not match; run check(repair=True)"
             )
-        found[segment_id] = dead
+        found[segment_id] = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=size)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from zlib import crc32
 
 import apsw
 
@@ -129,8 +130,11 @@ def create_meta(
             "dense_dimension": str(dense.dimension) if dense else "0",
             "metadata_indexes": "[]",
             "slim": "0",
+            "size": "0 0",
+            "checksum": "",
         }.items(),
     )
+    _sign(connection)
     connection.executemany("INSERT INTO term VALUES (?, ?)", enumerate(vocabulary))
 
 
@@ -138,6 +142,8 @@ def read_meta(connection: apsw.Connection) -> Meta:
     """The file's record; :class:`CorruptIndex` if something is missing or makes no sense."""
     values = dict(connection.execute("SELECT key, value FROM meta"))
     try:
+        if values["checksum"] != _checksum(values):
+            raise CorruptIndex("table meta: its checksum does not match; restore a backup")
         dense = DenseRecord(
             values["dense_model"],
             values["dense_fingerprint"],
@@ -168,16 +174,28 @@ def read_meta(connection: apsw.Connection) -> Meta:
             and 0 < meta.window < 1 << 24
             and 0 <= meta.min_weight < 1e15
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise CorruptIndex(f"table meta: {error!r} is missing or not a number; restore a backup") from None
     if not sound:
         raise CorruptIndex(f"table meta holds sizes that make no sense: {meta}; restore a backup")
     return meta
 
 
+def _checksum(values: dict[str, str]) -> str:
+    """CRC-32 of everything but itself, and the size of the index, which every write changes."""
+    settings = {key: value for key, value in values.items() if key not in ("checksum", "size")}
+    return str(crc32(json.dumps(settings, sort_keys=True).encode()))
+
+
+def _sign(connection: apsw.Connection) -> None:
+    values = dict(connection.execute("SELECT key, value FROM meta"))
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (_checksum(values),))
+
+
 def mark_slim(connection: apsw.Connection) -> None:
     """Record that the stored vectors are gone."""
     connection.execute("UPDATE meta SET value = '1' WHERE key = 'slim'")
+    _sign(connection)
 
 
 def metadata_index_fields(connection: apsw.Connection) -> list[str]:
@@ -201,3 +219,4 @@ def add_metadata_index(connection: apsw.Connection, field: str) -> None:
     if field not in fields:
         connection.execute(sql)
         connection.execute("UPDATE meta SET value = ? WHERE key = 'metadata_indexes'", (json.dumps([*fields, field]),))
+        _sign(connection)

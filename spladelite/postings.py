@@ -37,6 +37,11 @@ def is_dense(count: int, size: int) -> bool:
     return count > 2 * -(-size // BLOCK)
 
 
+def blob_length(count: int, size: int) -> int:
+    """Bytes of a stored list of ``count`` postings in a segment of ``size`` passages."""
+    return 2 * -(-size // BLOCK) + 2 * count if is_dense(count, size) else 3 * count
+
+
 def encode(ordinals: Ordinals, impacts: Impacts, size: int) -> bytes:
     """The stored blob of one posting list. ``ordinals`` strictly ascending and below ``size``."""
     if not is_dense(len(ordinals), size):
@@ -51,7 +56,7 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
         raise ValueError(f"{count} postings in a segment of {size} passages")
     blocks = -(-size // BLOCK)
     dense = is_dense(count, size)
-    expected = 2 * blocks + 2 * count if dense else 3 * count
+    expected = blob_length(count, size)
     if len(blob) != expected:
         raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
     if dense:

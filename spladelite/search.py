@@ -28,6 +28,8 @@ class Segment:
         scales: float32 ``(n,)``, greater than 0.
         document_of: int32 ``(n,)``, 0, 0, 1, 2, 2, …: which document of the segment a passage belongs to;
             None when every passage is a document of its own.
+        terms: uint8, bit t (big-endian in each byte) is set where the segment has a posting list of term t; None when
+            that is not known.
         max_scale: the largest of the scales.
     """
 
@@ -35,6 +37,7 @@ class Segment:
     passage_ids: NDArray[np.int64]
     scales: NDArray[np.float32]
     document_of: NDArray[np.int32] | None
+    terms: NDArray[np.uint8] | None = None
     max_scale: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +45,10 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.passage_ids)
+
+    def has_term(self, term: int) -> bool:
+        """Whether a posting list of the term must be there."""
+        return self.terms is not None and term < 8 * len(self.terms) and bool(self.terms[term >> 3] << (term & 7) & 128)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,15 +11,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.connection import int_array
+from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.filters import Filter, matching_doc_ids
 from spladelite.index import checked_postings
 from spladelite.kernels import top_k
+from spladelite.postings import blob_length
 from spladelite.search import Segment, SegmentQuery
 from spladelite.snapshot import Allowed, Snapshot, read_snapshot
 
@@ -130,6 +133,8 @@ class TopK:
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
+        if (segment_id, term_id) not in self._lists:
+            raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
         postings = checked_postings(segment_id, term_id, count, blob, checksum, self._sizes[segment_id])
         self._lists[segment_id, term_id] = postings
         self._cache.put((segment_id, term_id), postings)
@@ -144,6 +149,11 @@ class TopK:
                 if found:
                     postings.append((weight, found))
                 elif found is None:
+                    if segment.has_term(term):
+                        raise CorruptIndex(
+                            f"posting row (segment {segment.segment_id}, term {term}) is missing; "
+                            f"run check(repair=True)"
+                        )
                     self._cache.put((segment.segment_id, term), b"")
             parts.append(SegmentQuery(segment, self._allowed.get(segment.segment_id), postings))
         terms = np.array([term for term, _ in self._query], np.int32)
@@ -171,7 +181,13 @@ class Searcher:
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Register ``topk`` on a new connection."""
-        connection.create_aggregate_function("topk", lambda: self._local.topk, 5, flags=apsw.SQLITE_DIRECTONLY)
+        connection.create_aggregate_function("topk", self._running, 5, flags=apsw.SQLITE_DIRECTONLY)
+
+    def _running(self) -> Any:
+        search: TopK | None = getattr(self._local, "topk", None)
+        if search is None:
+            raise InvalidInput("topk() belongs to the engine; use splade(query, k) in your SQL")
+        return search
 
     def changed(self) -> None:
         """This handle has committed something."""
@@ -197,7 +213,10 @@ class Searcher:
         if matching is not None:
             allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
         self._local.topk = search = TopK(view.snapshot, self._cache, query, k, min_score, allowed)
-        search.run(view.connection)
+        try:
+            search.run(view.connection)
+        finally:
+            self._local.topk = None
         return search.passage_ids, search.scores
 
 
@@ -210,12 +229,19 @@ def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
         return counts
     position = {term: i for i, term in enumerate(terms)}
     if snapshot.segments:
-        for term, count in view.connection.execute(
-            "SELECT p.term_id, sum(p.count) FROM carray(?) s CROSS JOIN carray(?) q"
-            " CROSS JOIN posting p ON p.segment_id = s.value AND p.term_id = q.value GROUP BY p.term_id",
+        missing = sum(segment.has_term(term) for segment in snapshot.segments for term in terms)
+        sizes = {segment.segment_id: len(segment) for segment in snapshot.segments}
+        for segment_id, term, count, length in view.connection.execute(
+            "SELECT p.segment_id, p.term_id, p.count, length(p.postings) FROM carray(?) s CROSS JOIN carray(?) q"
+            " CROSS JOIN posting p ON p.segment_id = s.value AND p.term_id = q.value",
             (int_array([segment.segment_id for segment in snapshot.segments]), int_array(list(terms))),
         ):
-            counts[position[term]] = count
+            if not isinstance(count, int) or length != blob_length(count, sizes[segment_id]):
+                raise CorruptIndex(f"posting row (segment {segment_id}, term {term}): its count does not fit its list")
+            counts[position[term]] += count
+            missing -= 1
+        if missing:
+            raise CorruptIndex("posting rows are missing; run check(repair=True)")
     for tail in snapshot.tail:
         counts += np.searchsorted(tail.terms, wanted, "right") - np.searchsorted(tail.terms, wanted, "left")
     return counts

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from spladelite.errors import CorruptIndex
 from spladelite.index import (
     PassageVectors,
-    next_passage_id,
     read_passages,
     read_segment,
     read_tombstones,
+    recorded_size,
     sealed_until,
 )
 from spladelite.meta import Meta, read_meta
@@ -29,6 +29,7 @@ from spladelite.postings import MAX_SEGMENT
 from spladelite.search import Segment
 
 REMEMBERED_FILTERS = 16
+LAST_ROWID = (1 << 63) - 1
 
 Allowed = dict[int, NDArray[np.uint8]]
 
@@ -115,18 +116,20 @@ def read_snapshot(connection: apsw.Connection, known: dict[int, Segment]) -> Sna
     """The state that this read transaction sees. ``known`` caches segments by id, and is brought up to date."""
     meta = read_meta(connection)
     ids = [row[0] for row in connection.execute("SELECT segment_id FROM segment ORDER BY last_passage_id")]
-    for segment_id in ids:
-        if segment_id not in known:
-            known[segment_id] = read_segment(connection, segment_id)
-    for segment_id in known.keys() - set(ids):
-        known.pop(segment_id, None)
-    segments = tuple(known[segment_id] for segment_id in ids)
+    # Other threads, whose transactions see other states, use `known` too.
+    segments = tuple(known.get(segment_id) or read_segment(connection, segment_id) for segment_id in ids)
+    known.update(zip(ids, segments, strict=True))
+    for segment_id in list(known):
+        if segment_id not in ids:
+            known.pop(segment_id, None)
     for before, after in pairwise(segments):
         if before.passage_ids[-1] >= after.passage_ids[0]:
             raise CorruptIndex(f"segments {before.segment_id} and {after.segment_id} overlap; run check(repair=True)")
     dead = read_tombstones(connection, {segment.segment_id: len(segment) for segment in segments})
     alive = {segment_id: (1 - bits).astype(np.uint8) for segment_id, bits in dead.items()}
-    rows = read_passages(connection, meta.layout, sealed_until(connection) + 1, next_passage_id(connection))
+    rows = read_passages(connection, meta.layout, sealed_until(connection) + 1, LAST_ROWID)
+    if (len(segments), len(rows)) != recorded_size(connection):
+        raise CorruptIndex("segments or passages are missing, or there are too many; run check(repair=True)")
     return Snapshot(meta, segments, alive, tuple(_tail_parts(rows)))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torture import Tally
-from torture.words import WordModel, random_text, random_vector
 
 from spladelite import SpladeLite
 from spladelite.ingest import split
+from torture import Tally
+from torture.words import WordModel, random_text, random_vector
 
 MODEL = WordModel()
 GROUPS = 4
@@ -257,7 +257,7 @@ def run(folder: Path, operations: int, seed: int) -> Tally:
             if number % 20 == 19:
                 findings = session.handle.check()
                 assert not findings, f"check(): {findings[:3]}"
-        except Exception as error:  # noqa: BLE001: whatever it is, it is a failure
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             tally.failures.append(f"seed {seed}, operation {number} ({operation}): {error!r}")
             return tally
         tally.tried += 1

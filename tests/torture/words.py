@@ -19,7 +19,7 @@ class WordModel:
 
     name = "words"
     fingerprint = "0" * 32
-    vocabulary = [f"w{i}" for i in range(WORDS)]
+    vocabulary = tuple(f"w{i}" for i in range(WORDS))
     window = WINDOW
 
     def tokenize(self, text: str) -> Tokens:
