@@ -112,12 +112,13 @@ def _open_session(folder: ModelFolder, route: Route) -> Any:
     options.log_severity_level = 3
     try:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != folder.files[route.file].sha256:
-            raise ModelError(f"{path}: damaged: its SHA-256 is not the one in spladelite.json; export the model again")
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
-    except (RuntimeError, ValueError) as error:  # all of ONNX Runtime's own exceptions are RuntimeErrors
+    if hashlib.sha256(content).hexdigest() != folder.files[route.file].sha256:
+        raise ModelError(f"{path}: damaged: its SHA-256 is not the one in spladelite.json; export the model again")
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [node.name for node in inputs] != ["ids"] or [node.shape for node in outputs] != [[folder.terms]]:
