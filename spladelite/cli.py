@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from spladelite.cli_read import check, expand, explain, get, search, sql, stats
-from spladelite.cli_write import add, backup, create_index, delete, export, optimize
+from spladelite.cli_write import add, backup, create_index, delete, export, optimize, reencode
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 
@@ -28,7 +28,13 @@ Exit status:
 
 
 class _Main(click.Group):
-    """Turns exceptions into one line and an exit status."""
+    """Turns exceptions into one line and an exit status, and loads the lazy commands."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Lazy) else command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -57,24 +63,18 @@ def _fail(ctx: click.Context, message: str, status: int) -> None:
     ctx.exit(status)
 
 
-class _Lazy(click.Group):
-    """A group that is imported when one of its commands is asked for, so that ``--help`` stays fast."""
+class _Lazy(click.Command):
+    """Stands for a command that is imported when it is asked for, so that ``--help`` stays fast."""
 
     def __init__(self, name: str, place: str, help: str) -> None:
         super().__init__(name, help=help)
         self._place = place
 
-    def _load(self) -> click.Group:
+    def load(self) -> click.Command:
         module, _, attribute = self._place.partition(":")
-        group = getattr(import_module(module), attribute)
-        assert isinstance(group, click.Group)
-        return group
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return self._load().list_commands(ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return self._load().get_command(ctx, cmd_name)
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
 
 
 @click.group(cls=_Main, epilog=EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +88,9 @@ def main() -> None:
     """
 
 
-main.add_command(_Lazy("models", "spladelite.encoders.cli:models", "Look at, convert and check models."))
-
-for _command in (add, search, explain, expand, get, delete, stats, check, optimize, create_index, backup, export, sql):
+for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
+for _command in (create_index, backup, export, sql):
+    main.add_command(_command)
+main.add_command(_Lazy("models", "spladelite.encoders.cli:models", "Look at, convert and compare models."))
+main.add_command(_Lazy("eval", "spladelite.evaluation.cli:evaluate", "Measure search quality on judged queries."))

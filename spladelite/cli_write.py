@@ -158,6 +158,28 @@ def optimize(database: str, as_json: bool) -> None:
     print_size("before", before, database, as_json)
 
 
+@click.command()
+@database
+@click.option("--model", help="A model folder; without it, the bundled model.")
+@as_json
+def reencode(database: str, model: str | None, as_json: bool) -> None:
+    """Move the database to another model, from its texts.
+
+    Others may search and write meanwhile. After an interruption, the same command goes on where it stopped.
+
+    \b
+    Example:
+      spladelite reencode kb.db
+    """
+    with open_database(database, write=True) as db:
+        db.reencode(model)
+        figures = db.stats()
+    if as_json:
+        print_json({"model": figures.model, "documents": figures.documents})
+    else:
+        click.echo(f"{database}: {figures.documents} documents by {figures.model}")
+
+
 @click.command("create-index")
 @database
 @click.argument("field")
