@@ -1,0 +1,187 @@
+"""Fusion: the rules by hand, the default weights, hybrids over a real file, and quality on real collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spladelite import InvalidInput, SpladeLite
+from spladelite.errors import InvalidVector, WrongType
+from spladelite.fusion import FUSIONS, Ranking, check_weights, default_weights, fuse
+
+TEXTS = {
+    "gzip": "Compress files with gzip to save disk space.",
+    "sleep": "time.sleep suspends the calling thread for some seconds.",
+    "sched": "The sched module is a general purpose event scheduler that runs functions later.",
+    "json": "Encode and decode JSON, a light data interchange format.",
+    "sqlite": "A database in one file, with SQL and transactions.",
+    "zip": "Read and write ZIP archives; compressed files take less space.",
+}
+
+
+def ranking(scores: dict[int, float]) -> Ranking:
+    ordered = sorted(scores.items(), key=lambda item: -item[1])
+    return Ranking(np.array([i for i, _ in ordered], np.int64), np.array([s for _, s in ordered], np.float32))
+
+
+def test_convex_by_hand() -> None:
+    parts = {"splade": ranking({1: 10.0, 2: 5.0}), "bm25": ranking({2: 4.0, 3: 1.0})}
+    fused = fuse(parts, {"splade": 0.75, "bm25": 0.25}, 10)
+    assert fused.ids.tolist() == [1, 2, 3]
+    assert fused.scores.tolist() == pytest.approx([0.75, 0.375 + 0.25, 0.0625])
+    assert fused.contributions["bm25"].tolist() == pytest.approx([0.0, 0.25, 0.0625])
+
+
+def test_rrf_by_hand() -> None:
+    parts = {"splade": ranking({1: 10.0, 2: 5.0}), "bm25": ranking({2: 4.0, 3: 1.0})}
+    fused = fuse(parts, {"splade": 1.0, "bm25": 1.0}, 2, "rrf")
+    assert fused.ids.tolist() == [2, 1]
+    assert fused.scores.tolist() == pytest.approx([1 / 61 + 1 / 62, 1 / 61])
+
+
+scores = st.dictionaries(st.integers(1, 20), st.integers(-2, 9).map(float), max_size=12)
+
+
+@given(scores, scores, st.floats(0.1, 2), st.integers(1, 25), st.sampled_from(FUSIONS))
+def test_fusion_equals_a_loop(a: dict[int, float], b: dict[int, float], weight: float, k: int, fusion: str) -> None:
+    parts = {"splade": ranking(a), "dense": ranking(b)}
+    weights = {"splade": weight, "dense": 1.0}
+    expected: dict[int, float] = {}
+    for name, part in parts.items():
+        for rank, (i, score) in enumerate(zip(part.ids.tolist(), part.scores.tolist(), strict=True), 1):
+            best = part.scores[0]
+            value = 1 / (60 + rank) if fusion == "rrf" else max(score, 0) / best if best > 0 else 0.0
+            expected[i] = expected.get(i, 0.0) + weights[name] * value
+    fused = fuse(parts, weights, k, fusion)
+    positive = {i: score for i, score in expected.items() if score > 0}
+    assert len(fused.ids) == min(k, len(positive))
+    assert fused.scores.tolist() == pytest.approx(sorted(positive.values(), reverse=True)[:k], rel=1e-5)
+    for i, score in zip(fused.ids.tolist(), fused.scores.tolist(), strict=True):
+        assert score == pytest.approx(positive[i], rel=1e-5)
+    assert sum(fused.contributions.values()).tolist() == pytest.approx(fused.scores.tolist())  # type: ignore[union-attr]
+    order = list(zip((-fused.scores).tolist(), fused.ids.tolist(), strict=True))
+    assert order == sorted(order)
+
+
+def test_default_weights() -> None:
+    assert default_weights({"splade": 1, "bm25": 1}, 3) == pytest.approx({"splade": 0.75, "bm25": 0.25})
+    assert default_weights({"splade": 1, "bm25": 1}, 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
+    assert default_weights({"splade": 1, "bm25": 1, "dense": 1}, 6) == pytest.approx(
+        {"splade": 0.375, "bm25": 0.25, "dense": 0.375}
+    )
+    assert default_weights({"splade": 1, "dense": 1}, 6) == {"splade": 0.5, "dense": 0.5}
+    assert default_weights({"bm25": 1}, 2) == {"bm25": 1.0}
+
+
+@pytest.mark.parametrize("weights", [{}, {"bm": 1}, {"splade": -1}, {"splade": float("nan")}, {"splade": 0, "bm25": 0}])
+def test_weights_that_make_no_sense(weights: object) -> None:
+    with pytest.raises(InvalidInput, match="weight"):
+        check_weights(weights, ["splade", "bm25"])
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.5], {"splade": "much"}, {"splade": True}])
+def test_weights_of_a_wrong_type(weights: object) -> None:
+    with pytest.raises(WrongType, match="weights"):
+        check_weights(weights, ["splade", "bm25"])
+
+
+@pytest.fixture
+def filled(db: SpladeLite) -> SpladeLite:
+    db.add(list(TEXTS.values()), ids=list(TEXTS), metadata=[{"n": i} for i in range(len(TEXTS))])
+    return db
+
+
+def test_a_hybrid_is_its_parts(filled: SpladeLite) -> None:
+    query = "shrink files to save space"
+    splade = {hit.id: hit.score for hit in filled.search(query)}
+    bm25 = {hit.id: hit.score for hit in filled.search(query, mode="bm25")}
+    weights = default_weights({"splade": 1, "bm25": 1}, 4)
+    hits = filled.search(query, mode="hybrid")
+    for hit in hits:
+        expected = weights["splade"] * splade.get(hit.id, 0) / max(splade.values())
+        expected += weights["bm25"] * bm25.get(hit.id, 0) / max(bm25.values())
+        assert hit.score == pytest.approx(expected, rel=1e-5)
+    assert {hit.id for hit in hits} == splade.keys() | bm25.keys()
+    assert hits[0].id in ("gzip", "zip")
+    assert filled.search_many([query, "later"], mode="hybrid") == [hits, filled.search("later", mode="hybrid")]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_explain_shows_what_each_part_gives(filled: SpladeLite, fusion: str) -> None:
+    query = "shrink files to save space"
+    for hit in filled.search(query, mode="hybrid", fusion=fusion):
+        explanation = filled.explain(query, hit.id, mode="hybrid", fusion=fusion)
+        assert [part.part for part in explanation.parts] == ["splade", "bm25"]
+        assert sum(part.contribution for part in explanation.parts) == pytest.approx(hit.score, rel=1e-5)
+        assert explanation.score == pytest.approx(hit.score, rel=1e-5)
+        splade, bm25 = explanation.parts
+        assert sum(match.contribution for match in explanation.terms) == pytest.approx(splade.score, rel=1e-4)
+        assert sum(bm25.words.values()) == pytest.approx(bm25.score, rel=1e-5)
+        assert "bm25" in str(explanation)
+
+
+def test_filters_deletes_and_weights_reach_every_part(filled: SpladeLite) -> None:
+    query = "compressed files"
+    assert {hit.id for hit in filled.search(query, mode="hybrid", where={"n": 5})} == {"zip"}
+    filled.delete("gzip")
+    assert "gzip" not in {hit.id for hit in filled.search(query, mode="hybrid")}
+    only = filled.search(query, mode="hybrid", weights={"bm25": 1})
+    assert [hit.id for hit in only] == [hit.id for hit in filled.search(query, mode="bm25")]
+    assert all(hit.score >= 0.9 for hit in filled.search(query, mode="hybrid", min_score=0.9))
+    assert len(filled.search(query, k=1, mode="hybrid")) == 1
+    assert filled.search("  ", mode="hybrid") == []
+
+
+def test_arguments_that_do_not_fit(filled: SpladeLite) -> None:
+    with pytest.raises(InvalidInput, match="mode is 'both'"):
+        filled.search("x", mode="both")
+    with pytest.raises(InvalidInput, match="fusion is 'sum'"):
+        filled.search("x", mode="hybrid", fusion="sum")
+    with pytest.raises(InvalidInput, match="weights are for mode='hybrid'"):
+        filled.search("x", weights={"splade": 1})
+    with pytest.raises(InvalidInput, match="this search has none"):
+        filled.search("x", mode="bm25", encoder="idf")
+    with pytest.raises(WrongType, match="need a text"):
+        filled.search({1000: 1.0}, mode="hybrid")
+    with pytest.raises(InvalidInput, match="weights names dense"):
+        filled.search("x", mode="hybrid", weights={"dense": 1})
+
+
+def test_rerank(filled: SpladeLite) -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    def shortest(query: str, texts: list[str]) -> list[float]:
+        seen.append((query, texts))
+        return [-len(text) for text in texts]
+
+    plain = filled.search("files and space", k=3)
+    hits = filled.search("files and space", k=2, rerank=shortest, rerank_top=3)
+    assert seen[0] == ("files and space", [hit.passage.text for hit in plain])
+    assert [hit.id for hit in hits] == [hit.id for hit in sorted(plain, key=lambda hit: len(hit.text))][:2]
+    assert hits[0].score == -len(hits[0].text)
+    assert filled.search(" ", rerank=shortest) == []
+    with pytest.raises(InvalidVector, match="one finite number a text"):
+        filled.search("files", rerank=lambda _query, _texts: [1.0, float("nan")])
+    with pytest.raises(WrongType, match="needs a text"):
+        filled.search({1000: 1.0}, rerank=shortest)
+
+
+def test_the_default_is_safe_on_a_real_collection(collections: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ir_measures")
+    from spladelite.evaluation import read_corpus, read_judgments, read_queries, run_evaluation
+
+    folder = collections / "xquad-en"
+    with SpladeLite(tmp_path / "kb.db") as db:
+        ids, texts = zip(*read_corpus(folder), strict=True)
+        db.add(texts, ids=ids, progress=False)
+        qrels = dict(list(read_judgments(folder).items())[:200])
+        means = {
+            system.name: system.scores.mean["nDCG@10"]
+            for system in run_evaluation(db, read_queries(folder), qrels, ["bm25", "splade", "hybrid"]).systems
+        }
+    assert means["hybrid"] >= max(means["bm25"], means["splade"]) - 0.01
+    assert means["bm25"] > 0.9
