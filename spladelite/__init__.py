@@ -19,6 +19,8 @@ The rooms, in the order in which data flows through them:
     queries, idf        question -> weighted terms
     snapshot, searcher  one state of the index, and the statement that searches it
     search, kernels     top-k: in NumPy (the oracle), compiled where that is installed
+    modes               which indexes answer: SPLADE, or lexical (BM25), dense, and their fusion
+    evaluation/         quality on judged queries
     explain, check      why a hit is a hit; whether the file is sound
 """
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         Explanation,
         Finding,
         Hit,
+        PartMatch,
         Passage,
         Row,
         SparseVectors,
@@ -84,6 +87,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "NotADatabase",
+    "PartMatch",
     "Passage",
     "ReadOnly",
     "Row",
