@@ -273,6 +273,10 @@ def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> l
 
 def all_ids(connection: apsw.Connection, after: int, limit: int) -> Iterator[tuple[int, str]]:
     """(doc_id, id) of the next documents in the order they were stored."""
-    yield from connection.execute(
+    for doc_id, id in connection.execute(
         "SELECT doc_id, id FROM document WHERE doc_id > ? ORDER BY doc_id LIMIT ?", (after, limit)
-    )
+    ):
+        if doc_id <= after or not isinstance(id, str):
+            raise CorruptIndex(f"document {doc_id}: out of order, or its id is not text; run check(repair=True)")
+        after = doc_id
+        yield doc_id, id

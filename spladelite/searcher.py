@@ -236,7 +236,8 @@ def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
             " CROSS JOIN posting p ON p.segment_id = s.value AND p.term_id = q.value",
             (int_array([segment.segment_id for segment in snapshot.segments]), int_array(list(terms))),
         ):
-            if not isinstance(count, int) or length != blob_length(count, sizes[segment_id]):
+            known = segment_id in sizes and term in position and isinstance(count, int)
+            if not known or length != blob_length(count, sizes[segment_id]):
                 raise CorruptIndex(f"posting row (segment {segment_id}, term {term}): its count does not fit its list")
             counts[position[term]] += count
             missing -= 1
