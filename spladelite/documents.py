@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any
 from zlib import crc32
 
 import apsw
@@ -103,14 +102,15 @@ def plan(connection: apsw.Connection, batch: Sequence[NewDocument], replace: boo
     for document in batch:
         earlier = seen.setdefault(document.id, document)
         if earlier is not document:
-            if earlier.content_hash != document.content_hash or _metadata(earlier) != _metadata(document):
+            same = _canonical(earlier.metadata) == _canonical(document.metadata)
+            if earlier.content_hash != document.content_hash or not same:
                 raise IdConflict(f"id {document.id!r} occurs twice in this call, with different content; give it once")
             continue
         old = stored.get(document.id)
         same_metadata = (
             old is None
             or (document.metadata is None and not replace)
-            or json.loads(old.metadata) == _metadata(document)
+            or _canonical(old.metadata) == _canonical(document.metadata)
         )
         if old is None:
             result.insert.append(document)
@@ -130,8 +130,9 @@ def plan(connection: apsw.Connection, batch: Sequence[NewDocument], replace: boo
     return result
 
 
-def _metadata(document: NewDocument) -> Any:
-    return json.loads(document.metadata or "{}")
+def _canonical(metadata: str | None) -> str:
+    """Text that is equal for equal objects: the order of keys does not matter, and True is not 1."""
+    return json.dumps(json.loads(metadata or "{}"), sort_keys=True)
 
 
 def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocuments) -> None:

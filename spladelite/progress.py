@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 
+from spladelite.errors import WrongType
+
 Progress = bool | Callable[[int, int | None], None] | None
 
 
@@ -30,6 +32,8 @@ def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[[int
             progress(done, total)
 
         yield call
+    elif progress is not None and progress is not True:
+        raise WrongType(f"progress is {progress!r}; give None, True, False, or a function of (done, total)")
     else:
         from tqdm import tqdm  # here, since only those who wait need it
 

@@ -242,7 +242,7 @@ class Reader:
             return store.get(connection, check_id(id))
 
     def __contains__(self, id: object) -> bool:
-        if not isinstance(id, str):
+        if not isinstance(id, str) or "\0" in id:
             return False
         with self._connections.read() as connection:
             return bool(store.look_up(connection, [id]))

@@ -117,11 +117,13 @@ def check_text(text: object, position: int) -> str:
 
 
 def check_id(id: object, where: str = "id") -> str:
-    """A document id: a non-empty str."""
+    """A document id: a non-empty str without NUL, which SQLite's carray cannot hold."""
     if not isinstance(id, str):
         raise WrongType(f"{where} is {_name(id)}; ids are str, so give {str(id)!r}")
     if not id:
         raise InvalidInput(f"{where} is an empty string; give a non-empty id, or no ids at all")
+    if "\0" in id:
+        raise InvalidInput(f"{where} is {id!r}; an id has no NUL characters")
     check_unicode(id, where)
     return id
 

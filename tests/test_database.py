@@ -587,3 +587,29 @@ def test_exported_rows_give_the_same_ranking_in_plain_sql(small: SpladeLite, tmp
         assert [row[0] for row in rows] == [hit.id for hit in hits]
         assert [row[1] for row in rows] == pytest.approx([hit.score for hit in hits], rel=1e-5)
     connection.close()
+
+
+def test_metadata_of_another_type_is_other_metadata(db: SpladeLite) -> None:
+    db.add("text", ids="a", metadata={"flag": 1, "other": 2})
+    db.add("text", ids="a", metadata={"other": 2, "flag": 1})
+    with pytest.raises(spladelite.IdConflict, match="other metadata"):
+        db.add("text", ids="a", metadata={"flag": True, "other": 2})
+    db.upsert("text", ids="a", metadata={"flag": True, "other": 2})
+    assert [hit.id for hit in db.search("text", where={"flag": True})] == ["a"]
+    with pytest.raises(spladelite.IdConflict, match="twice"):
+        db.add(["b", "b"], ids=["b", "b"], metadata=[{"x": 0}, {"x": False}])
+
+
+def test_an_id_with_a_nul_is_refused_by_name(db: SpladeLite) -> None:
+    for call in (lambda: db.add("text", ids="a\0b"), lambda: db.get("a\0b"), lambda: db.delete("a\0b")):
+        with pytest.raises(spladelite.InvalidInput, match="NUL"):
+            call()
+    assert "a\0b" not in db
+    assert len(db) == 0
+
+
+def test_progress_of_another_type_is_refused(db: SpladeLite) -> None:
+    progress: Any = 5
+    with pytest.raises(spladelite.WrongType, match="progress is 5"):
+        db.add("text", progress=progress)
+    assert len(db) == 0
