@@ -18,7 +18,8 @@ from spladelite.index import Layout
 from spladelite.model import FileModel
 from spladelite.queries import Weigher, weighers
 from spladelite.records import Explanation, Hit, PartMatch
-from spladelite.searcher import Searcher, View
+from spladelite.searcher import Query, Searcher, View
+from spladelite.validate import check_unicode
 
 MODES = ("splade", "bm25", "dense", "hybrid")
 
@@ -103,19 +104,31 @@ def questions(
         for query in queries:
             if not isinstance(query, str):
                 raise WrongType(f"the query is of type {type(query).__name__}; BM25 and dense search need a text")
+            check_unicode(query, "the query")
         if encoder is not None and "splade" not in mode.parts:
             raise InvalidInput(f"encoder={encoder!r} is for the SPLADE part, and this search has none")
     texts = [query if isinstance(query, str) else "" for query in queries]
-    if "splade" in mode.parts or "bm25" in mode.parts:
-        weigh = weighers(queries, encoder if "splade" in mode.parts else "idf", model)
+    if "splade" in mode.parts:
+        weigh = weighers(queries, encoder, model)
     else:
-        weigh = [lambda _: () for _ in queries]
+        weigh = [_words_to_mark(text if "bm25" in mode.parts else "", model) for text in texts]
     vectors: list[NDArray[np.float32] | None] = [None] * len(texts)
     if "dense" in mode.parts:
         asked = [i for i, text in enumerate(texts) if text.strip()]
         for i, vector in zip(asked, dense_model.queries([texts[i] for i in asked]), strict=True):
             vectors[i] = vector
     return [Question(*entry) for entry in zip(texts, weigh, vectors, strict=True)]
+
+
+def _words_to_mark(text: str, model: FileModel) -> Weigher:
+    """The terms of the words that BM25 looks for, alike in weight."""
+
+    def weigh(view: View) -> Query:
+        words = lexical.query_words(view.connection, text)
+        terms = np.unique(model.load().tokenize(" ".join(words)).term_ids).tolist() if words else []
+        return [(term, 1.0) for term in terms]
+
+    return weigh
 
 
 def answer(

@@ -151,6 +151,12 @@ def test_arguments_that_do_not_fit(filled: SpladeLite) -> None:
         filled.search("x", mode="hybrid", weights={"dense": 1})
 
 
+@pytest.mark.parametrize("mode", ["bm25", "hybrid"])
+def test_a_query_that_is_no_unicode(filled: SpladeLite, mode: str) -> None:
+    with pytest.raises(InvalidInput, match="lone surrogate"):
+        filled.search("file \ud800", mode=mode)
+
+
 def test_rerank(filled: SpladeLite) -> None:
     seen: list[tuple[str, list[str]]] = []
 
