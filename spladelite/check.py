@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apsw
 import numpy as np
@@ -24,24 +24,63 @@ from spladelite.index import (
 from spladelite.postings import encode, invert
 from spladelite.records import Finding
 from spladelite.search import Segment
+from spladelite.snapshot import read_snapshot
 
 BATCH = 4096
 
 
+# What reading a row may raise when it is not what the schema says.
+_STRANGE = (CorruptIndex, apsw.Error, TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+
+
 def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Finding]:
     """Everything that is wrong with the file, each with its table and row; empty if all is well."""
-    integrity = fetch(connection, "PRAGMA integrity_check")
-    findings = [Finding("database", "file", line) for (line,) in integrity if line != "ok"]
-    findings += _documents(connection)
-    findings += _slim_passages(connection) if slim else _passages(connection, layout)
-    findings += _segments(connection, layout, slim)
+    sections = [
+        ("database", _file(connection)),
+        ("term", _terms(connection, layout)),
+        ("document", _documents(connection)),
+        ("passage", _slim_passages(connection) if slim else _passages(connection, layout)),
+        ("segment", _segments(connection, layout, slim)),
+        ("segment", _whole(connection)),
+    ]
     if layout.bm25:
-        findings += [Finding("document_text", str(row), text) for row, text in lexical.problems(connection)]
+        sections.append(("document_text", _of_table("document_text", lexical.problems, connection)))
     if layout.dimension:
-        findings += [
-            Finding("dense_block", str(row), text) for row, text in dense.problems(connection, layout.dimension)
-        ]
-    return findings
+        sections.append(("dense_block", _of_table("dense_block", dense.problems, connection, layout.dimension)))
+    return [finding for table, findings in sections for finding in _all(table, findings)]
+
+
+def _all(table: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings of a section, and what ended it too early."""
+    try:
+        yield from findings
+    except _STRANGE as error:
+        yield Finding(table, "", f"cannot be read to its end: {error}")
+
+
+def _of_table(table: str, problems: Callable[..., list[tuple[int, str]]], *args: object) -> Iterator[Finding]:
+    for row, problem in problems(*args):
+        yield Finding(table, str(row), problem)
+
+
+def _file(connection: apsw.Connection) -> Iterator[Finding]:
+    for (line,) in fetch(connection, "PRAGMA integrity_check"):
+        if line != "ok":
+            yield Finding("database", "file", line)
+
+
+def _terms(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
+    ids = [term_id for (term_id,) in fetch(connection, "SELECT term_id FROM term ORDER BY term_id")]
+    if ids != list(range(layout.vocabulary_size)):
+        yield Finding("term", "", f"does not hold the {layout.vocabulary_size} terms of the vocabulary")
+
+
+def _whole(connection: apsw.Connection) -> Iterator[Finding]:
+    """What only shows when a search puts all together: missing rows, an order that is broken."""
+    try:
+        read_snapshot(connection, {})
+    except CorruptIndex as error:
+        yield Finding("segment", "", str(error))
 
 
 def _documents(connection: apsw.Connection) -> Iterator[Finding]:
@@ -63,13 +102,20 @@ def _documents(connection: apsw.Connection) -> Iterator[Finding]:
 
 
 def _passages(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
-    first: int = connection.execute("SELECT coalesce(min(passage_id), 1) FROM passage").get
-    last: int = connection.execute("SELECT coalesce(max(passage_id), 0) FROM passage").get
-    for begin in range(first, last + 1, BATCH):
+    ids = [passage_id for (passage_id,) in fetch(connection, "SELECT passage_id FROM passage ORDER BY passage_id")]
+    for begin in range(0, len(ids), BATCH):
+        some = ids[begin : begin + BATCH]
         try:
-            read_passages(connection, layout, begin, begin + BATCH - 1)
-        except CorruptIndex:
-            yield from _single_passages(connection, layout, begin, begin + BATCH - 1)
+            if read_passages(connection, layout, some[0], some[-1]).passage_ids.tolist() == some:
+                continue
+        except _STRANGE:
+            pass
+        for passage_id in some:
+            try:
+                if not len(read_passages(connection, layout, passage_id, passage_id)):
+                    yield Finding("passage", str(passage_id), "cannot be found by its id")
+            except _STRANGE as error:
+                yield Finding("passage", str(passage_id), str(error))
 
 
 def _slim_passages(connection: apsw.Connection) -> Iterator[Finding]:
@@ -78,15 +124,6 @@ def _slim_passages(connection: apsw.Connection) -> Iterator[Finding]:
     ):
         if passage_checksum(passage_id, doc_id, start, end, scale, b"", b"") != checksum:
             yield Finding("passage", str(passage_id), "its checksum does not match")
-
-
-def _single_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> Iterator[Finding]:
-    ids = fetch(connection, "SELECT passage_id FROM passage WHERE passage_id BETWEEN ? AND ?", (first, last))
-    for (passage_id,) in ids:
-        try:
-            read_passages(connection, layout, passage_id, passage_id)
-        except CorruptIndex as error:
-            yield Finding("passage", str(passage_id), str(error))
 
 
 def _segments(connection: apsw.Connection, layout: Layout, slim: bool) -> Iterator[Finding]:
@@ -107,7 +144,7 @@ def _segments(connection: apsw.Connection, layout: Layout, slim: bool) -> Iterat
                 yield Finding("segment", str(segment_id), "its living passages are not those of the table passage")
             else:
                 yield from _postings(connection, segment, dead, passages)
-        except CorruptIndex as error:
+        except _STRANGE as error:
             yield Finding("segment", str(segment_id), str(error))
         previous = last
     for table in ("posting", "tombstone"):
@@ -118,13 +155,17 @@ def _segments(connection: apsw.Connection, layout: Layout, slim: bool) -> Iterat
 
 
 def _slim_postings(connection: apsw.Connection, segment: Segment) -> Iterator[Finding]:
+    missing = set() if segment.terms is None else set(np.flatnonzero(np.unpackbits(segment.terms)).tolist())
     for term, count, blob, checksum in connection.execute(
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ?", (segment.segment_id,)
     ):
+        missing.discard(term)
         try:
             checked_postings(segment.segment_id, term, count, blob, checksum, len(segment))
         except CorruptIndex as error:
             yield Finding("posting", f"segment {segment.segment_id}, term {term}", str(error))
+    for term in missing:
+        yield Finding("posting", f"segment {segment.segment_id}, term {term}", "is missing")
 
 
 def _postings(

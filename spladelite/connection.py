@@ -125,10 +125,7 @@ class Connections:
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
         """A write transaction: all of it or, after an exception, nothing of it."""
-        if self.read_only:
-            raise ReadOnly(f"{self.path} is open read-only; open it without read_only=True to change it")
-        if self.frozen:
-            raise ReadOnly(f"{self.path} cannot be changed: {self.frozen}")
+        self.require_writable()
         with self._call() as (seat, connection):
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -143,6 +140,13 @@ class Connections:
         """The bare connection: for VACUUM, which manages its transaction itself."""
         with self._call() as (_, connection):
             yield connection
+
+    def require_writable(self) -> None:
+        """:class:`ReadOnly` if nothing may be changed."""
+        if self.read_only:
+            raise ReadOnly(f"{self.path} is open read-only; open it without read_only=True to change it")
+        if self.frozen:
+            raise ReadOnly(f"{self.path} cannot be changed: {self.frozen}")
 
     def locked_in_memory(self) -> AbstractContextManager[object]:
         """Keeps other threads out of a database in memory, over several transactions; does nothing for a file."""

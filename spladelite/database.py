@@ -20,7 +20,9 @@ from spladelite.meta import Settings, add_metadata_index, read_meta
 from spladelite.model import FileModel
 from spladelite.progress import Progress, ticking
 from spladelite.reader import Reader, Where, WhereArgs, not_found
+from spladelite.records import Finding
 from spladelite.reencode import reencode
+from spladelite.repair import repair as repair_database
 from spladelite.validate import (
     NewDocument,
     check_id,
@@ -241,6 +243,24 @@ class SpladeLite(Reader):
         with self._connections.read() as connection:
             self._is_current(read_meta(connection))
 
+    def check(self, repair: bool = False) -> list[Finding]:
+        """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.
+
+        Args:
+            repair: if something was found, rebuild the database from what can be read, in one transaction: the index
+                from the stored vectors; documents whose vectors are damaged are encoded again, for which the model is
+                needed. A document's text is never dropped. The file as it was is first copied to ``kb.db.damaged``.
+                The returned list then also tells what could not be kept as it was.
+
+        Raises:
+            ReadOnly: ``repair`` of a file that is open read-only, or of a slim export.
+        """
+        findings = super().check()
+        if repair and findings:
+            findings += repair_database(self._connections, self._encode)
+            self._searcher.changed()
+        return findings
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _ingest(
@@ -251,14 +271,16 @@ class SpladeLite(Reader):
             return self._store(documents, replace, advance)
 
     def _store(self, documents: Iterable[NewDocument], replace: bool, advance: Callable[[int], object]) -> list[str]:
-        def encode(batch: Sequence[NewDocument]) -> store.EncodedDocuments:
-            encode_dense = self._dense.documents if self._meta.dense else None
-            return encode_documents(batch, self._model.load, self._meta.min_weight, encode_dense)
-
         try:
-            return ingest(self._connections, self._is_current, encode, documents, replace=replace, advance=advance)
+            return ingest(
+                self._connections, self._is_current, self._encode, documents, replace=replace, advance=advance
+            )
         finally:
             self._searcher.changed()
+
+    def _encode(self, batch: Sequence[NewDocument]) -> store.EncodedDocuments:
+        encode_dense = self._dense.documents if self._meta.dense else None
+        return encode_documents(batch, self._model.load, self._meta.min_weight, encode_dense)
 
     @contextmanager
     def _writing(self) -> Iterator[apsw.Connection]:

@@ -44,7 +44,9 @@ def reencode(
         _renumber(live, side)
         for attempt in range(ATTEMPTS):
             version = _catch_up(live, side, advance if attempt == 0 else lambda _: None)
-            if _exchange(live, side, version):
+            with side._connections.outside_transaction() as source:
+                done = exchange(live, source, version)
+            if done:
                 break
         else:
             raise Busy(f"{path}: others write without a pause; call reencode again, it goes on where it stopped")
@@ -104,9 +106,9 @@ def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
         yield [(text, id, metadata) for _, id, text, metadata in rows]
 
 
-def _exchange(live: Connections, side: SpladeLite, version: int) -> bool:
-    """Copy the new index over the live one, as one transaction; False if others have written since ``version``."""
-    with live.outside_transaction() as reading, side._connections.outside_transaction() as source:
+def exchange(live: Connections, source: apsw.Connection, version: int) -> bool:
+    """Copy ``source`` over the live database, as one transaction; False if others have written since ``version``."""
+    with live.outside_transaction() as reading:
         target = reading if live.memory else apsw.Connection(live.path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             target.set_busy_timeout(BUSY_TIMEOUT_MS)
