@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spladelite import dense, lexical
 from spladelite.connection import fetch, int_array
 from spladelite.dense_model import FileDense
-from spladelite.errors import InvalidInput, InvalidVector, WrongType
+from spladelite.errors import CorruptIndex, InvalidInput, InvalidVector, WrongType
 from spladelite.filters import Filter, matching_doc_ids
 from spladelite.fusion import DEPTH, Ranking, check_fusion, check_weights, default_weights, fuse
 from spladelite.index import Layout
@@ -180,6 +180,8 @@ def ask(name: str, searcher: Searcher, view: View, question: Question, k: int, m
             "SELECT p.doc_id FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value",
             (int_array(passage_ids),),
         )
+        if len(rows) != len(passage_ids):
+            raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
         return Found(np.array([doc_id for (doc_id,) in rows], np.int64), passage_ids, scores)
     allowed = None if matching is None else matching_doc_ids(view.connection, matching)
     if name == "bm25":

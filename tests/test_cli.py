@@ -190,6 +190,16 @@ def test_check_finds_damage() -> None:
 
 
 @pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize("mode", ["splade", "hybrid"])
+def test_a_missing_passage_is_named_as_damage(mode: str) -> None:
+    run("optimize", "kb.db")
+    with closing(sqlite3.connect("kb.db")) as connection:
+        connection.execute("DELETE FROM passage WHERE doc_id = (SELECT doc_id FROM document WHERE id = 'crash.txt')")
+        connection.commit()
+    fails(3, "run check", "search", "kb.db", "car crash", "--mode", mode)
+
+
+@pytest.mark.usefixtures("notes")
 def test_input_that_cannot_be_used_is_status_2() -> None:
     for where in ('{"year": {"$about": 1}}', "1; DROP TABLE document", "checksum > 0"):
         fails(2, "", "search", "kb.db", "engine", "--where", where)
