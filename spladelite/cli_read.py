@@ -198,18 +198,20 @@ def stats(database: str, as_json: bool) -> None:
 
 @click.command()
 @database
+@click.option("--repair", is_flag=True, help="Rebuild what is damaged; the file as it was stays as DATABASE.damaged.")
 @as_json
-def check(database: str, as_json: bool) -> None:
-    """Verify the database. Exit status 1 if something is wrong.
+def check(database: str, repair: bool, as_json: bool) -> None:
+    """Verify the database. Exit status 1 if something is wrong, or was before --repair.
 
     Every checksum is verified, and the index is compared with the stored vectors.
 
     \b
-    Example:
+    Examples:
       spladelite check kb.db && cp kb.db /backup/
+      spladelite check --repair kb.db
     """
-    with open_database(database) as db:
-        findings = db.check()
+    with open_database(database, write=repair) as db:
+        findings = db.check(repair=repair)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     elif findings:
