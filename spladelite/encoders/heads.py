@@ -32,7 +32,9 @@ from spladelite.encoders.graph import Graph
 WEIGHT_LIMIT = 63  # int8 weights lie in -63..63, see the module docstring
 INPUT_LIMIT = 255
 RANGE_MARGIN = 0.15  # on each side: a clipped input costs up to 0.5 of a logit, a coarser step 0.004
-TILE = 2048  # columns of one vocabulary tile: with 100 tokens 800 KB of float32, about an L2 cache
+# Columns of one vocabulary tile: 100 tokens are 400 KB of float32, well inside an L2 cache. No power of two: rows would
+# lie a multiple of 4 KiB apart and share a few cache sets (measured: pooling 5 times slower with 2,048).
+TILE = 1008
 
 Floats = NDArray[np.float32]
 
