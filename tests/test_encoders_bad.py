@@ -43,7 +43,7 @@ def test_exported_folder_with_a_changed_graph(exported: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.onnx: damaged"):
         load_encoder(exported).encode_queries(["text"])
     (exported / "model.onnx").write_bytes(content[:-1])
-    with pytest.raises(ModelError, match=r"model\.onnx: 9033\d+ bytes"):
+    with pytest.raises(ModelError, match=r"model\.onnx: \d+ bytes"):
         load_encoder(exported)
 
 
