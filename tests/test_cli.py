@@ -187,6 +187,10 @@ def test_check_finds_damage() -> None:
     (finding,) = run_json("check", "kb.db", status=1)
     assert finding["table"] == "document"
     assert "document" in run("check", "kb.db", status=1).stdout
+    assert finding in run_json("check", "kb.db", "--repair", status=1)
+    assert run("check", "kb.db").stdout == "no problem found\n"
+    assert run_json("get", "kb.db", "crash.txt")[0]["text"] == "A car crashed into a treE."
+    assert Path("kb.db.damaged").exists()
 
 
 @pytest.mark.usefixtures("notes")
