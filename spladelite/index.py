@@ -31,6 +31,7 @@ from spladelite.search import Segment
 
 TAIL_SIZE = 1024
 MERGE_FACTOR = 8
+MAX_SCALE = 1e15  # what callers' weights are held to: sums of products stay inside float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _check_vectors(passage_ids: Sequence[int], vectors: QuantizedVectors, layout
     unordered = np.zeros(len(rows), bool)
     unordered[1:] = (vectors.terms[1:] <= vectors.terms[:-1]) & (rows[1:] == rows[:-1])
     wrong = rows[(vectors.terms >= layout.vocabulary_size) | (vectors.impacts == 0) | unordered]
-    scales_wrong = np.flatnonzero(~(np.isfinite(vectors.scales) & (vectors.scales > 0)))
+    scales_wrong = np.flatnonzero(~((vectors.scales > 0) & (vectors.scales <= MAX_SCALE)))
     for row in (*wrong[:1], *scales_wrong[:1]):
         raise CorruptIndex(f"passage {passage_ids[row]}: its stored vector is not a valid one; run check(repair=True)")
 
@@ -352,7 +353,7 @@ def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     scales = np.frombuffer(blobs[1], "<f4").astype(np.float32, copy=False)
     starts = np.unpackbits(np.frombuffer(blobs[2], np.uint8), count=size)
     ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
-    if not ascending or not (np.isfinite(scales) & (scales > 0)).all() or not starts[0]:
+    if not ascending or not ((scales > 0) & (scales <= MAX_SCALE)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
     return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8))
