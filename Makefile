@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 
 .PHONY: help demo test lint clean
 
 help:
 	@echo "make demo   index the standard library's docstrings and ask questions about them"
-	@echo "make test   lint, type-check and run every test"
+	@echo "make test   lint, type-check and run every test (TORCH=1: also those that compare with torch)"
 	@echo "make clean  remove what these commands made"
 
 # The demo needs what a user gets from pip: no development tools, no torch.
@@ -16,15 +17,17 @@ help:
 	.venv-demo/bin/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/ready: pyproject.toml setup.py
+EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)
+
+$(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python examples/stdlib_search.py
 
-test: $(VENV)/ready
+test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
