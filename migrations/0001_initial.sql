@@ -13,11 +13,11 @@ CREATE TABLE term (
 CREATE TABLE document (
   doc_id       INTEGER PRIMARY KEY,  -- the passage_id of its first passage
   id           TEXT NOT NULL UNIQUE,
-  text         TEXT NOT NULL,
   metadata     TEXT NOT NULL,        -- a JSON object
   passages     INTEGER NOT NULL,     -- how many: passage_id doc_id, doc_id + 1, ...
   content_hash BLOB NOT NULL,        -- of the text, and of the vector where the caller gave it
-  checksum     INTEGER NOT NULL
+  checksum     INTEGER NOT NULL,
+  text         TEXT NOT NULL         -- last, so that what stands before it is read without it
 ) STRICT;
 
 CREATE TABLE passage (

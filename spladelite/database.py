@@ -160,7 +160,7 @@ class SpladeLite(Reader):
                 raise not_found(id)
             kept = check_metadata(current.metadata) if new_metadata is None else new_metadata
             checked = None if vector is None else check_vector(vector, self._meta.layout.vocabulary_size)
-            digest = content_hash(check_text(text, 0), checked)
+            digest = content_hash(check_text(text, "text"), checked)
             self._store([NewDocument(id, text, kept, checked, digest)], True, lambda _: None)
             return
         with self._writing() as connection:
@@ -171,6 +171,8 @@ class SpladeLite(Reader):
 
     def delete(self, ids: str | Iterable[str] | None = None, where: Where = None, where_args: WhereArgs = None) -> int:
         """Delete documents by id, or all that match a filter; returns how many. Unknown ids are ignored.
+
+        ``where={}`` matches, and deletes, every document.
 
         One transaction: all of them or none.
         """

@@ -216,7 +216,7 @@ class Reader:
         """
         if side not in ("document", "query"):
             raise InvalidInput(f"side is {side!r}; give 'document' or 'query'")
-        check_text(text, 0)
+        check_text(text, "text")
         encoder = self._model.load()
         if side == "query":
             weights = encoder.encode_queries([text]).dicts()[0]
@@ -276,9 +276,29 @@ class Reader:
         """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
 
         Besides the tables and views of the file it sees whatever you ``ATTACH`` (for this thread's connection).
+
+        Args:
+            query: the statement, with ``?`` or ``:name`` for values.
+            args: a sequence for ``?``, a dict for ``:name``.
+
+        Raises:
+            InvalidInput: it does not compile, would change something, or is more than one statement.
         """
+        statements: list[str] = []
+
+        def one_statement(_: object, sql: str, __: object) -> bool:
+            statements.append(sql)
+            if len(statements) > 1:
+                raise InvalidInput(f"db.sql() runs one statement at a time; call it once more for {sql.strip()[:40]!r}")
+            return True
+
         with self._connections.querying() as connection:
-            cursor = connection.execute(query, args)
+            cursor = connection.cursor()
+            cursor.exec_trace = one_statement
+            try:
+                cursor.execute(query, args)
+            except KeyError as error:
+                raise InvalidInput(f"the SQL has a value named {error}, which args does not give") from None
             try:
                 names = tuple(column[0] for column in cursor.description)
             except apsw.ExecutionCompleteError:

@@ -60,7 +60,7 @@ def new_documents(
         columns[name] = column
     if isinstance(texts, Sequence):
         for position, text in enumerate(texts):
-            check_text(text, position)
+            check_text(text, f"texts[{position}]")
     return _rows(texts, columns, vocabulary_size)
 
 
@@ -81,7 +81,7 @@ def _rows(
                 raise WrongType(f"{name}[{position}] is None; give an entry for every text, or leave {name} out")
         id, metadata, vector = row
         checked = None if vector is None else check_vector(vector, vocabulary_size, f"vectors[{position}]")
-        digest = content_hash(check_text(text, position), checked)
+        digest = content_hash(check_text(text, f"texts[{position}]"), checked)
         yield NewDocument(
             digest.hex() if id is None else check_id(id, f"ids[{position}]"),
             str(text),
@@ -102,17 +102,13 @@ def content_hash(text: str, vector: Vector | None) -> bytes:
     return digest.digest()
 
 
-def check_text(text: object, position: int) -> str:
+def check_text(text: object, where: str) -> str:
     """A text that can be stored and searched."""
     if not isinstance(text, str):
-        raise WrongType(
-            f"texts[{position}] is {_name(text)}; every text must be a str. Nothing of this call was stored"
-        )
+        raise WrongType(f"{where} is {_name(text)}; a text must be a str")
     if not text.strip():
-        raise InvalidText(
-            f"texts[{position}] is {'blank' if text else 'empty'}; leave it out. Nothing of this call was stored"
-        )
-    check_unicode(text, f"texts[{position}]")
+        raise InvalidText(f"{where} is {'blank' if text else 'empty'}; leave it out")
+    check_unicode(text, where)
     return text
 
 

@@ -436,6 +436,12 @@ def test_sql_reads_and_does_not_write(filled: SpladeLite) -> None:
     assert len(filled) == 5
     with pytest.raises(spladelite.InvalidInput, match="no such table"):
         filled.sql("SELECT * FROM missing_table")
+    with pytest.raises(spladelite.InvalidInput, match="one statement"):
+        filled.sql("SELECT 1; SELECT 2")
+    with pytest.raises(spladelite.InvalidInput, match="'id'"):
+        filled.sql("SELECT * FROM document WHERE id = :id", {})
+    with pytest.raises(spladelite.InvalidInput):
+        filled.sql("SELECT ?", [])
     shown = filled.explain_sql("automobile")
     assert "SELECT topk(" in shown
     assert "car" in shown
