@@ -53,9 +53,9 @@ class Reader:
         durability: Durability,
         settings: Settings,
     ) -> None:
-        self._path = os.fspath(path)
-        if not isinstance(self._path, str) or not self._path:
+        if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not os.fspath(path):
             raise WrongType(f"path is {path!r}; give the path of a file, or ':memory:'")
+        self._path = os.fspath(path)
         if durability not in ("full", "fast"):
             raise InvalidInput(f"durability is {durability!r}; give 'full' or 'fast'")
         self._model = FileModel(model)

@@ -372,8 +372,12 @@ def test_what_is_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(spladelite.NotADatabase, match="not one of SpladeLite's"):
         SpladeLite(foreign)
     assert foreign.read_bytes() == before
-    with pytest.raises(TypeError):
-        SpladeLite(3)  # type: ignore[arg-type]
+    for wrong in (3, None, b"kb.db", ""):
+        with pytest.raises(spladelite.WrongType, match="path"):
+            SpladeLite(wrong)  # type: ignore[arg-type]
+    with pytest.raises(spladelite.WrongType, match="model"):
+        SpladeLite(tmp_path / "kb.db", model=5)
+    assert not (tmp_path / "kb.db").exists()
 
 
 def test_a_newer_format_is_refused(path: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from spladelite.encoders.routed import RoutedEncoder, Windows
 from spladelite.encoders.rows import EMPTY_ROW, Limits, Row
 from spladelite.encoders.tokenizer import TextTokenizer
-from spladelite.errors import InvalidVector, ModelError
+from spladelite.errors import InvalidVector, ModelError, WrongType
 from spladelite.records import SparseVectors
 
 Vectors = SparseVectors | Sequence[Mapping[int, float]] | Any
@@ -146,7 +146,7 @@ def as_rows(vectors: Vectors, terms: int) -> list[Row]:
             for row in vectors
         ]
     else:
-        raise TypeError(
+        raise WrongType(
             "an encoder must return SparseVectors, a list of {term_id: weight}, a SciPy matrix or an array (N, V), "
             f"got {type(vectors).__name__}"
         )

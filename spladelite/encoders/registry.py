@@ -10,7 +10,7 @@ from spladelite.encoders.base import Encoder
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.routed import RoutedEncoder
 from spladelite.encoders.rows import Limits
-from spladelite.errors import ModelError
+from spladelite.errors import ModelError, WrongType
 
 BUNDLED = Path(__file__).parent.parent / "models" / "splade-tiny"
 
@@ -48,7 +48,7 @@ def load_encoder(
     Raises:
         ModelError: the model cannot be found or used; names the file.
         InvalidInput: an option that does not exist or does not apply to this kind of model.
-        TypeError: ``model`` is none of these.
+        WrongType: ``model`` is none of these.
     """
     limits = Limits(max_active_terms, min_weight)
     if model is None or model == bundled_encoder().name:
@@ -65,7 +65,7 @@ def load_encoder(
         documents, queries = model
         name = f"{_qualified(documents)} / {_qualified(queries)}"
         return from_functions(documents, queries, tokenizer=bundled_encoder().tokenizer, name=name, limits=limits)
-    raise TypeError(
+    raise WrongType(
         "model must be None, a folder, a hub name, a SparseEncoder, a pair of functions or an encoder, "
         f"got {type(model).__name__}"
     )

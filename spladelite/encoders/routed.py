@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spladelite.encoders.rows import Limits, Row, without
 from spladelite.encoders.tokenizer import TextTokenizer
-from spladelite.errors import ModelError
+from spladelite.errors import ModelError, WrongType
 from spladelite.records import SparseVectors, Tokens
 
 Windows = Callable[[str], list[NDArray[np.int64]]]
@@ -91,7 +91,7 @@ class RoutedEncoder:
 
     def _encode(self, texts: Sequence[str], side: Side) -> SparseVectors:
         if isinstance(texts, str):
-            raise TypeError("a sequence of texts was expected, got one str; pass [text]")
+            raise WrongType("a sequence of texts was expected, got one str; pass [text]")
         self.tokenizer.load()
         rows = side.rows(texts, lambda text: self._windows(text, side.prompt))
         return SparseVectors.from_rows([self.limits.apply(without(row, self.tokenizer.excluded)) for row in rows])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.errors import InvalidText, ModelError
+from spladelite.errors import InvalidText, ModelError, WrongType
 from spladelite.records import Tokens
 
 _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|madeupword\d+|\[?<?extra_id_\d+>?\]?|\|\|\|[A-Z_]+\|\|\|")
@@ -106,7 +106,7 @@ class TextTokenizer:
 
     def _encode(self, text: str) -> Any:
         if not isinstance(text, str):
-            raise TypeError(f"a text must be a str, got {type(text).__name__}")
+            raise WrongType(f"a text must be a str, got {type(text).__name__}")
         self.load()
         try:
             # One text at a time: `encode_batch` would start a thread pool and make a later fork print warnings.
