@@ -183,7 +183,7 @@ def ask(name: str, searcher: Searcher, view: View, question: Question, k: int, m
         if len(rows) != len(passage_ids):
             raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
         return Found(np.array([doc_id for (doc_id,) in rows], np.int64), passage_ids, scores)
-    allowed = None if matching is None else matching_doc_ids(view.connection, matching)
+    allowed = None if matching is None else _allowed(view, matching)
     if name == "bm25":
         doc_ids, scores = lexical.search(view.connection, question.text, k, allowed)
         return Found(doc_ids, doc_ids, scores)  # the first passage's id is the document's
@@ -191,6 +191,19 @@ def ask(name: str, searcher: Searcher, view: View, question: Question, k: int, m
         empty = np.empty(0, np.int64)
         return Found(empty, empty, np.empty(0, np.float32))
     return Found(*dense.search(view.connection, question.vector, k, allowed, view.snapshot.verified_blocks))
+
+
+def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
+    """The living documents that match, ascending; from the masks that the snapshot remembers."""
+    masks = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+    doc_ids = [np.empty(0, np.int64)]
+    for segment in view.snapshot.all_segments:
+        passage_ids, mask = segment.passage_ids, masks[segment.segment_id]
+        if segment.document_of is not None:  # a document's first passage has its id
+            first = np.flatnonzero(np.diff(segment.document_of, prepend=-1))
+            passage_ids, mask = passage_ids[first], mask[first]
+        doc_ids.append(passage_ids[mask > 0])
+    return np.concatenate(doc_ids)
 
 
 def part_weights(mode: Mode, view: View, question: Question) -> dict[str, float]:

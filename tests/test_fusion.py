@@ -191,3 +191,14 @@ def test_the_default_is_safe_on_a_real_collection(collections: Path, tmp_path: P
         }
     assert means["hybrid"] >= max(means["bm25"], means["splade"]) - 0.01
     assert means["bm25"] > 0.9
+
+
+def test_a_filter_reaches_sealed_segments_and_documents_of_many_passages(small: SpladeLite) -> None:
+    filler = "The committee met again on Tuesday and decided nothing at all. " * 40
+    texts = [f"apple number {i}. " + (filler if i % 7 == 0 else "") for i in range(40)]
+    small.add(texts, ids=map(str, range(40)), metadata=[{"n": i} for i in range(40)])
+    small.delete(["14", "15"])
+    wanted = {str(i) for i in range(10, 30)} - {"14", "15"}
+    for mode in ("splade", "bm25", "hybrid"):
+        found = small.search("apple", k=100, mode=mode, where={"n": {"$gte": 10, "$lt": 30}})
+        assert {hit.id for hit in found} == wanted
