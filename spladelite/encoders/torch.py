@@ -8,6 +8,7 @@ the few that the bfloat16 result, with a proven bound on its error, cannot exclu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from spladelite.encoders.checkpoint import Checkpoint, MlmRoute, Source, StaticRoute
 from spladelite.encoders.routed import RoutedEncoder, Side, StaticSide, Windows, check_ids
-from spladelite.encoders.rows import Limits, Row, activate, merge
+from spladelite.encoders.rows import EMPTY_ROW, Limits, Row, activate, merge
 from spladelite.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
@@ -64,14 +65,29 @@ class TorchSide:
         return rows
 
     def _encode(self, windows: list[NDArray[np.int64]]) -> list[Row]:
-        """One row a window; windows of similar length share a batch."""
+        """One row a window; windows of similar length share a batch, and on a processor each core has its own batch."""
         import torch
 
-        rows: list[Row] = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(windows)
-        with torch.inference_mode():
-            for batch in _batches([len(ids) for ids in windows], BATCH_TOKENS[self._device.type]):
-                for i, row in zip(batch, self._pooled([windows[i] for i in batch]), strict=True):
-                    rows[i] = row
+        def run(batch: list[int]) -> list[Row]:
+            with torch.inference_mode():
+                return self._pooled([windows[i] for i in batch])
+
+        batches = list(_batches([len(ids) for ids in windows], BATCH_TOKENS[self._device.type]))
+        threads = torch.get_num_threads()
+        if self._device.type != "cpu" or min(threads, len(batches)) < 2:
+            done = [run(batch) for batch in batches]
+        else:
+            # Small matrices: cores that share a batch wait for each other more than they compute.
+            pool = ThreadPoolExecutor(min(threads, len(batches)), initializer=torch.set_num_threads, initargs=(1,))
+            try:
+                done = list(pool.map(run, batches))
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)
+        rows = [EMPTY_ROW] * len(windows)
+        for batch, found in zip(batches, done, strict=True):
+            for i, row in zip(batch, found, strict=True):
+                rows[i] = row
         return rows
 
     def _pooled(self, windows: list[NDArray[np.int64]]) -> list[Row]:
