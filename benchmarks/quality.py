@@ -3,8 +3,8 @@
 python benchmarks/quality.py FOLDER... [--split test]
 
 Each folder is indexed and searched through the public API. The reference scores the same passages with the encoder's
-own float32 weights, exhaustively and without ``min_weight``. nDCG@10 has linear gain, as trec_eval and BEIR have it;
-for graded judgments it is also given with the gain 2^grade - 1.
+own float32 weights, exhaustively: with those that ``min_weight`` keeps, which shows what 8 bits cost, and with all.
+nDCG@10 has linear gain, as trec_eval and BEIR have it; for graded judgments it is also given with the gain 2^grade - 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
 from spladelite.evaluation.measures import LABELS, measures_for, score_run
 from spladelite.evaluation.trec import Run
+from spladelite.quantize import drop_small_weights
 from spladelite.records import SparseVectors
+from spladelite.validate import Vector
 
 DEPTH = 1000
 
@@ -56,15 +58,15 @@ def measure(folder: Path, split: str) -> None:
             query: {hit.id: hit.score for hit in db.search(text, k=DEPTH, encoder="idf")}
             for query, text in queries.items()
         }
-        runs["float32"] = float32_run(db, queries)
+        runs |= float32_runs(db, queries)
         for name, run in runs.items():
             mean = score_run(qrels, run, names).mean
             print(f"{name:14}" + "".join(f"{mean[measure]:13.4f}" for measure in names))
     print(f"indexed in {indexed:.1f} s, one query with k = {DEPTH}: {1e3 * searched / len(queries):.2f} ms\n")
 
 
-def float32_run(db: SpladeLite, queries: dict[str, str]) -> Run:
-    """Every passage of the file scored with unrounded weights; a document counts as its best passage."""
+def float32_runs(db: SpladeLite, queries: dict[str, str]) -> dict[str, Run]:
+    """Every passage of the file scored with unrounded weights: those that the file keeps, and all."""
     encoder = load_encoder()
     rows = db.sql(
         "SELECT d.id, substr(d.text, p.start_char + 1, p.end_char - p.start_char)"
@@ -73,9 +75,21 @@ def float32_run(db: SpladeLite, queries: dict[str, str]) -> Run:
     owners = np.array([row[0] for row in rows])
     documents, owner = np.unique(owners, return_inverse=True)
     vectors = encoder.encode_documents([row[1] for row in rows])
+    asked = dict(zip(queries, encoder.encode_queries(list(queries.values())), strict=True))
+    least = db.stats().min_weight
+    return {
+        f"float32 >= {least}": exhaustive(drop_small_weights(vectors, least), documents, owner, asked),
+        "float32": exhaustive(vectors, documents, owner, asked),
+    }
+
+
+def exhaustive(
+    vectors: SparseVectors, documents: NDArray[np.str_], owner: NDArray[np.intp], queries: dict[str, Vector]
+) -> Run:
+    """Inner products with every passage; a document counts as its best one."""
     postings = invert(vectors)
     run: Run = {}
-    for query, (terms, weights) in zip(queries, encoder.encode_queries(list(queries.values())), strict=True):
+    for query, (terms, weights) in queries.items():
         scores = np.zeros(len(vectors), np.float64)
         for term, weight in zip(terms.tolist(), weights.tolist(), strict=True):
             if term in postings:
