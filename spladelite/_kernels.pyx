@@ -3,10 +3,10 @@
 """The inner loops of ``search.top_k`` and ``postings.decode``, compiled: same results, to the last bit.
 
 A segment is worked through in windows of 8,192 passages, so that the sums (32 KB) stay in the first-level cache:
-for each term of the query, its postings of this window are added up, eight at a time (they ascend, so one comparison
-tells that all eight lie in the window); then the window is searched for scores that can still be among the k best.
-Blocks of 64 passages are passed over when even their largest sum times the segment's largest scale is too small:
-rounding is monotone, so ``fl(sum · scale) <= fl(largest sum · largest scale)``.
+for each term of the query, its postings of this window are added up: full lists by vector instructions, sparse ones
+eight at a time (they ascend, so one comparison tells that all eight lie in the window). Then the window is searched for
+scores that can still be among the k best. Blocks of 64 passages are passed over when even their largest sum times the
+segment's largest scale is too small: rounding is monotone, so ``fl(sum · scale) <= fl(largest sum · largest scale)``.
 
 Candidates are 64-bit keys, ``~score bits << 32 | position``: ascending keys are best first, and ties are in order of
 position, which is the order of passage ids. They gather in a buffer of twice k; whenever it is full, a selection
@@ -15,6 +15,8 @@ keeps the best k and raises the threshold. That costs O(1) a candidate, for smal
 Nothing that a blob says can lead outside of memory: an ordinal is a uint16 and the sums have 65,536 entries.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -24,17 +26,61 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-from spladelite.postings import MAX_SEGMENT
+from spladelite.postings import MAX_SEGMENT, is_full
+
+# The two loops that profit from wide registers, compiled for several processors where compiler and linker can choose
+# at run time. Multiplication and addition stay two operations, so all of them give the same bits.
+cdef extern from *:
+    """
+    #include <cstdint>
+    #include <cstring>
+
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+    #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+    #else
+    #define FOR_EACH_PROCESSOR
+    #endif
+
+    /* sums[i] += weight * impacts[i] */
+    FOR_EACH_PROCESSOR
+    static void add_full(const uint8_t* impacts, int size, float weight, float* __restrict sums) {
+        for (int i = 0; i < size; i++) sums[i] += weight * (float) impacts[i];
+    }
+
+    /* The largest of each 64 sums, or 0. As integers: non-negative floats sort alike, and these vectorise. */
+    FOR_EACH_PROCESSOR
+    static void block_maxima(const float* sums, int blocks, float* __restrict maxima) {
+        for (int block = 0; block < blocks; block++) {
+            int32_t largest = 0;
+            for (int i = 0; i < 64; i++) {
+                int32_t bits;
+                std::memcpy(&bits, sums + 64 * block + i, 4);
+                largest = bits > largest ? bits : largest;
+            }
+            std::memcpy(maxima + block, &largest, 4);
+        }
+    }
+
+    #if defined(__GNUC__)
+    #define PREFETCH(address) __builtin_prefetch(address)
+    #else
+    #define PREFETCH(address) ((void) (address))
+    #endif
+    """
+    void add_full(const uint8_t* impacts, int size, float weight, float* sums) noexcept nogil
+    void block_maxima(const float* sums, int blocks, float* maxima) noexcept nogil
+    void PREFETCH(const void* address) noexcept nogil
 
 cdef enum:
     SUMS = 65536
     WINDOW = 8192
     SCAN = 64
+    BLOCKS = 128  # WINDOW / SCAN
 
 cdef struct PostingList:
-    const uint16_t* ordinals
+    const uint16_t* ordinals  # NULL: a full list
     const uint8_t* impacts
-    Py_ssize_t count
+    Py_ssize_t count  # of a full list: the segment's passages
     Py_ssize_t next  # the first posting that is not added up yet
     float weight
 
@@ -71,8 +117,8 @@ cdef inline float bits_float(uint32_t bits) noexcept nogil:
     return value
 
 
-cdef inline bint add_window(PostingList* postings, float* sums, int end) noexcept nogil:
-    """Add up the postings below ``end``; whether there were any."""
+cdef inline bint add_window(PostingList* postings, float* sums, int start, int end) noexcept nogil:
+    """Add up the postings from ``start``, up to which all are added, and below ``end``; whether there can be any."""
     cdef const uint16_t* ordinals = postings.ordinals
     cdef const uint8_t* impacts = postings.impacts
     cdef float weight = postings.weight
@@ -80,6 +126,9 @@ cdef inline bint add_window(PostingList* postings, float* sums, int end) noexcep
     cdef Py_ssize_t first = postings.next
     cdef Py_ssize_t i = first
     cdef int j
+    if ordinals == NULL:
+        add_full(impacts + start, <int> min(count, <Py_ssize_t> end) - start, weight, sums + start)
+        return True
     while i + 8 <= count and ordinals[i + 7] < end:
         for j in range(8):
             sums[ordinals[i + j]] += weight * <float> impacts[i + j]
@@ -89,17 +138,6 @@ cdef inline bint add_window(PostingList* postings, float* sums, int end) noexcep
         i += 1
     postings.next = i
     return i > first
-
-
-cdef inline float block_maximum(const float* sums) noexcept nogil:
-    """The largest of SCAN sums, or 0. As integers, because non-negative floats sort alike and these vectorise."""
-    cdef int32_t largest = 0
-    cdef int32_t bits
-    cdef int j
-    for j in range(SCAN):
-        memcpy(&bits, &sums[j], 4)
-        largest = bits if bits > largest else largest
-    return bits_float(largest)
 
 
 cdef void keep_best(Best* best) noexcept nogil:
@@ -120,6 +158,7 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
     cdef size_t t
     cdef int start, end, b, block, i, j, n, document
     cdef int[SCAN] wanted
+    cdef float[BLOCKS] maxima
     cdef int pending_document = -1  # its best passage so far is pushed when the next document's first candidate comes
     cdef float pending_score = 0
     cdef uint32_t pending_position = 0
@@ -130,11 +169,15 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
         end = start + WINDOW
         touched = False
         for t in range(part.first_list, part.end_list):
-            touched |= add_window(&lists[t], sums, end)
+            if t + 1 < part.end_list and lists[t + 1].ordinals != NULL:
+                PREFETCH(lists[t + 1].ordinals + lists[t + 1].next)
+                PREFETCH(lists[t + 1].impacts + lists[t + 1].next)
+            touched |= add_window(&lists[t], sums, start, end)
         if touched:
-            for b in range(WINDOW // SCAN):
+            block_maxima(sums + start, BLOCKS, maxima)
+            for b in range(BLOCKS):
                 block = start + SCAN * b
-                if not block_maximum(sums + block) * part.max_scale >= best.threshold:
+                if not maxima[b] * part.max_scale >= best.threshold:
                     continue
                 # Branch-free: which of the block's scores are wanted.
                 n = 0
@@ -162,21 +205,24 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
         push(best, pending_score, pending_position)
 
 
-def top_k(parts, Py_ssize_t k, float min_score=0.0):
-    """See :func:`spladelite.search.top_k`. Posting lists must come from :func:`decode`. Releases the GIL.
+def top_k(parts, weights, Py_ssize_t k, float min_score=0.0):
+    """See :func:`spladelite.search.top_k`. Posting lists must come from ``decode``. Releases the GIL.
 
     Raises:
         TypeError: posting lists that are not bytes.
-        ValueError: arrays of the wrong type or length, k below 1.
+        ValueError: arrays or lists of the wrong length, k below 1.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     cdef vector[Part] c_parts
     cdef vector[PostingList] lists
+    cdef vector[float] c_weights
     cdef list held = []  # what the pointers point into
     cdef Py_ssize_t total = 0
+    for weight in weights:
+        c_weights.push_back(<float> <double> weight)
     for part in parts:
-        held.append(read_part(part, c_parts, lists))
+        held.append(read_part(part, c_weights, c_parts, lists))
         total += c_parts.back().size
     if c_parts.size() > MAX_SEGMENT:
         raise ValueError(f"{c_parts.size()} segments; at most {MAX_SEGMENT}")
@@ -188,12 +234,12 @@ def top_k(parts, Py_ssize_t k, float min_score=0.0):
     keys = np.empty(best.capacity, np.uint64)
     cdef uint64_t[::1] keys_view = keys
     best.keys = &keys_view[0]
+    cdef bytearray zeroed
     try:
         zeroed = _free_sums.pop()
     except IndexError:
         zeroed = bytearray(SUMS * sizeof(float))
-    cdef uint8_t[::1] sums_view = zeroed
-    cdef float* sums = <float*> &sums_view[0]
+    cdef float* sums = <float*> PyByteArray_AS_STRING(zeroed)
     cdef uint32_t index
     with nogil:
         for index in range(<uint32_t> c_parts.size()):
@@ -217,46 +263,63 @@ def top_k(parts, Py_ssize_t k, float min_score=0.0):
     return passage_ids, scores
 
 
-cdef object read_part(part, vector[Part]& parts, vector[PostingList]& lists):
+cdef const void* data_of(array, Py_ssize_t length) except? NULL:
+    """The first byte of an array of that many bytes. The array must stay alive, and must not be resized."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    cdef const void* data = buffer.buf
+    cdef Py_ssize_t found = buffer.len
+    PyBuffer_Release(&buffer)
+    if found != length:
+        raise ValueError(f"an array has {found} bytes instead of {length}: the arrays of a segment differ in length")
+    return data
+
+
+cdef object read_part(part, vector[float]& weights, vector[Part]& parts, vector[PostingList]& lists):
     """Append one SegmentQuery, checked. Returns what must stay alive while its pointers are used."""
     segment = part.segment
-    cdef const int64_t[::1] passage_ids = segment.passage_ids
-    cdef const float[::1] scales = segment.scales
-    cdef const int32_t[::1] document_of = segment.document_of
-    cdef const uint8_t[::1] allowed = part.allowed
-    cdef Py_ssize_t size = len(passage_ids)
-    if (
-        size > SUMS
-        or len(scales) != size
-        or (document_of is not None and len(document_of) != size)
-        or (allowed is not None and len(allowed) != size)
-    ):
-        raise ValueError(f"segment {segment.segment_id}: its arrays differ in length or have more than {SUMS} items")
+    allowed = part.allowed
+    cdef Py_ssize_t size = len(segment.passage_ids)
+    if size > SUMS:
+        raise ValueError(f"segment {segment.segment_id} has {size} passages; at most {SUMS}")
     cdef Part c_part
     c_part.size = <int> size
     c_part.max_scale = segment.max_scale
-    c_part.passage_ids = &passage_ids[0]
-    c_part.scales = &scales[0]
+    c_part.passage_ids = <const int64_t*> data_of(segment.passage_ids, 8 * size)
+    c_part.scales = <const float*> data_of(segment.scales, 4 * size)
     c_part.document_of = NULL
-    if document_of is not None:
-        c_part.document_of = &document_of[0]
+    if segment.document_of is not None:
+        c_part.document_of = <const int32_t*> data_of(segment.document_of, 4 * size)
     c_part.allowed = NULL
     if allowed is not None:
-        c_part.allowed = &allowed[0]
+        c_part.allowed = <const uint8_t*> data_of(allowed, size)
     c_part.first_list = lists.size()
-    cdef tuple postings = tuple(part.postings)
+    cdef tuple given = tuple(part.lists)
+    if len(given) != <Py_ssize_t> weights.size():
+        raise ValueError(f"{len(given)} posting lists for {weights.size()} weights")
     cdef PostingList c_list
     cdef bytes blob
-    for weight, blob in postings:
-        c_list.weight = weight
-        c_list.count = PyBytes_GET_SIZE(blob) // 3
-        c_list.ordinals = <const uint16_t*> PyBytes_AS_STRING(blob)
-        c_list.impacts = <const uint8_t*> PyBytes_AS_STRING(blob) + 2 * c_list.count
+    cdef size_t t = 0
+    for blob in given:
+        if blob is None:
+            raise TypeError("a posting list is None; an empty one is b''")
+        c_list.weight = weights[t]
         c_list.next = 0
+        t += 1
+        if PyBytes_GET_SIZE(blob) == 0:
+            continue
+        if PyBytes_GET_SIZE(blob) == size:
+            c_list.count = size
+            c_list.ordinals = NULL
+            c_list.impacts = <const uint8_t*> PyBytes_AS_STRING(blob)
+        else:
+            c_list.count = PyBytes_GET_SIZE(blob) // 3
+            c_list.ordinals = <const uint16_t*> PyBytes_AS_STRING(blob)
+            c_list.impacts = <const uint8_t*> PyBytes_AS_STRING(blob) + 2 * c_list.count
         lists.push_back(c_list)
     c_part.end_list = lists.size()
     parts.push_back(c_part)
-    return postings, segment, part.allowed
+    return given, segment, allowed
 
 
 def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
@@ -285,7 +348,11 @@ def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
         raise ValueError("ordinals that do not ascend")
     if memchr(source + 2 * count, 0, count) != NULL:
         raise ValueError("an impact of 0")
-    return postings
+    if not is_full(count, size):
+        return postings
+    cdef bytes full = PyBytes_FromStringAndSize(NULL, size)
+    spread(source, count, size, <uint8_t*> PyBytes_AS_STRING(full))
+    return full
 
 
 cdef Py_ssize_t block_total(const uint16_t* block_counts, Py_ssize_t blocks) noexcept nogil:
@@ -312,6 +379,16 @@ cdef void widen(const uint8_t* source, Py_ssize_t blocks, Py_ssize_t count, uint
             ordinals[i] = high | low[i]
         start = end
     memcpy(target + 2 * count, low + count, count)
+
+
+cdef void spread(const uint8_t* source, Py_ssize_t count, Py_ssize_t size, uint8_t* target) noexcept nogil:
+    """Sparse layout to full. The ordinals must be below ``size``."""
+    cdef const uint16_t* ordinals = <const uint16_t*> source
+    cdef const uint8_t* impacts = source + 2 * count
+    cdef Py_ssize_t i
+    memset(target, 0, size)
+    for i in range(count):
+        target[ordinals[i]] = impacts[i]
 
 
 cdef bint ascends(const uint16_t* ordinals, Py_ssize_t count) noexcept nogil:

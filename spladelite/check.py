@@ -21,7 +21,7 @@ from spladelite.index import (
     read_segment,
     read_tombstones,
 )
-from spladelite.postings import encode, invert
+from spladelite.postings import encode, invert, split
 from spladelite.records import Finding
 from spladelite.search import Segment
 from spladelite.snapshot import read_snapshot
@@ -188,8 +188,7 @@ def _postings(
             expected.pop(term, None)
             yield Finding("posting", row, str(error))
             continue
-        ordinals = np.frombuffer(postings, "<u2", count)
-        impacts = np.frombuffer(postings, np.uint8, count, 2 * count)
+        ordinals, impacts = split(postings, size)
         living = dead[ordinals] == 0
         wanted = expected.pop(term, (np.empty(0, np.uint16), np.empty(0, np.uint8)))
         if encode(ordinals[living], impacts[living], size) != encode(*wanted, size):

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
+from typing import Any
 from zlib import crc32
 
 import apsw
@@ -26,6 +27,8 @@ from spladelite.records import Document, Hit, Passage
 from spladelite.validate import NewDocument
 
 _NUMBERS = struct.Struct("<6q")
+
+DocumentRow = tuple[int, str, str, str, int, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,29 +200,33 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
 
 def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: int, content_hash: bytes) -> int:
     """CRC-32 of a document row: its numbers and lengths, then its contents."""
-    parts = id.encode(), text.encode(), metadata.encode(), content_hash
-    value = crc32(_NUMBERS.pack(doc_id, passages, *map(len, parts)))
-    for part in parts:
-        value = crc32(part, value)
-    return value
+    a, b, c = id.encode(), text.encode(), metadata.encode()
+    numbers = _NUMBERS.pack(doc_id, passages, len(a), len(b), len(c), len(content_hash))
+    return crc32(b"".join((numbers, a, b, c, content_hash)))
 
 
-def read_document(row: tuple[int, str, str, str, int, bytes, int]) -> Document:
+def read_document(row: DocumentRow) -> Document:
     """A row of ``document`` as a record; :class:`CorruptIndex` if its checksum does not match."""
-    doc_id, id, text, metadata, _, _, checksum = row
+    return Document(row[1], row[2], _checked_metadata(row))
+
+
+def _checked_metadata(row: DocumentRow) -> dict[str, Any]:
+    doc_id, id, text, metadata, passages, content_hash, checksum = row
     try:
-        valid = document_checksum(*row[:-1]) == checksum
+        valid = document_checksum(doc_id, id, text, metadata, passages, content_hash) == checksum
     except (TypeError, AttributeError, struct.error):  # a column of a type that the schema does not allow
         valid = False
     if not valid:
         raise CorruptIndex(f"document {doc_id} (id {id!r}): its checksum does not match; run check()")
+    if metadata == "{}":
+        return {}
     try:
-        value = json.loads(metadata) if metadata != "{}" else {}
+        value = json.loads(metadata)
     except ValueError:
         value = None
     if not isinstance(value, dict):
         raise CorruptIndex(f"document {doc_id} (id {id!r}): its metadata is not a JSON object; run check()")
-    return Document(id, text, value)
+    return value
 
 
 DOCUMENT_COLUMNS = "d.doc_id, d.id, d.text, d.metadata, d.passages, d.content_hash, d.checksum"
@@ -231,34 +238,54 @@ def get(connection: apsw.Connection, id: str) -> Document | None:
     return None if row is None else read_document(row)
 
 
+_DOCUMENTS = f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value"
+_PASSAGES = (
+    "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
+    f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
+    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+)
+
+
 def read_hits(
     connection: apsw.Connection,
     passage_ids: NDArray[np.int64],
     scores: NDArray[np.float32],
     query: Mapping[int, float],
 ) -> list[Hit]:
-    """The documents behind ranked passages, in the same order."""
+    """The documents behind ranked passages, in the same order.
+
+    The only passage of a document has the document's id and all of its text, so the document is enough.
+    """
     if not len(passage_ids):
         return []
-    rows = connection.execute(
-        "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
-        f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
-        " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id",
-        (int_array(passage_ids),),
-    )
-    score_of = dict(zip(passage_ids.tolist(), scores.tolist(), strict=True))
+    ids: list[int] = passage_ids.tolist()
+    documents = {row[0]: row for row in connection.execute(_DOCUMENTS, (int_array(passage_ids),)) if row[4] == 1}
+    parts = _read_parts(connection, [id for id in ids if id not in documents]) if len(documents) < len(ids) else {}
     hits = []
-    for columns in rows:
+    for passage_id, score in zip(ids, scores.tolist(), strict=True):
+        row = documents.get(passage_id)
+        if row is not None:
+            text = row[2]
+            hits.append(Hit(row[1], score, text, _checked_metadata(row), Passage(text, 0, len(text)), query))
+        elif passage_id in parts:
+            document, passage = parts[passage_id]
+            hits.append(Hit(document.id, score, document.text, document.metadata, passage, query))
+        else:
+            raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
+    return hits
+
+
+def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, tuple[Document, Passage]]:
+    """Passages that are parts of documents."""
+    found = {}
+    for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
         document = read_document(columns[8:])
         check_passage(columns[:8])
         passage_id, _, start, end = columns[:4]
         if not 0 <= start <= end <= len(document.text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
-        passage = Passage(document.text[start:end], start, end)
-        hits.append(Hit(document.id, score_of[passage_id], document.text, document.metadata, passage, query))
-    if len(hits) != len(passage_ids):
-        raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
-    return hits
+        found[passage_id] = document, Passage(document.text[start:end], start, end)
+    return found
 
 
 def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:

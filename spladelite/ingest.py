@@ -156,4 +156,4 @@ def split(text: str, encoder: Encoder) -> list[tuple[int, int]]:
         raise InvalidText(
             f"the text beginning {text[:40]!r} has {len(spans)} passages; a document may have {MAX_SEGMENT}: split it"
         )
-    return spans
+    return spans if len(spans) > 1 else [(0, len(text))]

@@ -14,8 +14,12 @@ posting list in one segment is one blob. All integers are little-endian. ::
 The encoding follows from ``count`` and ``n``, both stored beside the blob, so a length that does not fit either is
 damage. Dense lists hold nearly all postings and take 2 bytes each; sparse ones take 3.
 
-In memory a list is always in the sparse layout (3 · count bytes): one shape for the kernels, and an ordinal can never
-leave a 65,536-entry accumulator whatever the bytes say.
+In memory a list is kept in one of two shapes that the kernels add up fast, and of which no byte can lead them out of a
+65,536-entry accumulator. Length and ``n`` tell which it is. ::
+
+    in memory    := sparse | full
+    sparse       := ordinal × count, impact × count                          3 · count bytes, when 6 · count < n
+    full         := impact × n                                               otherwise; 0 where there is no posting
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ def encode(ordinals: Ordinals, impacts: Impacts, size: int) -> bytes:
 
 
 def decode(blob: bytes, count: int, size: int) -> bytes:
-    """A stored blob in the sparse layout, or :class:`ValueError` that says what contradicts the grammar."""
+    """A stored blob as it is kept in memory, or :class:`ValueError` that says what contradicts the grammar."""
     if count < 1 or count > size:
         raise ValueError(f"{count} postings in a segment of {size} passages")
     blocks = -(-size // BLOCK)
@@ -65,20 +69,38 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
             raise ValueError("block counts that do not add up to the number of postings")
         low = np.frombuffer(blob, np.uint8, count, 2 * blocks)
         high = np.repeat(np.arange(blocks, dtype=np.uint16) << np.uint16(8), block_counts)
-        ordinals = high | low
-        blob = ordinals.astype("<u2", copy=False).tobytes() + blob[2 * blocks + count :]
-    ordinals, impacts = split(blob)
+        ordinals, impacts = high | low, np.frombuffer(blob, np.uint8, count, 2 * blocks + count)
+    else:
+        ordinals, impacts = np.frombuffer(blob, "<u2", count), np.frombuffer(blob, np.uint8, count, 2 * count)
     if ordinals[-1] >= size:
         raise ValueError(f"ordinal {ordinals[-1]} in a segment of {size} passages")
     if not (ordinals[1:] > ordinals[:-1]).all():
         raise ValueError("ordinals that do not ascend")
     if not impacts.all():
         raise ValueError("an impact of 0")
-    return blob
+    return in_memory(ordinals, impacts, size)
 
 
-def split(postings: bytes) -> tuple[Ordinals, Impacts]:
-    """Ordinals and impacts of a list in the sparse layout: two views of equal length."""
+def is_full(count: int, size: int) -> bool:
+    """Whether a list is kept full in memory: from this share on, adding zeros up is faster than jumping."""
+    return 6 * count >= size
+
+
+def in_memory(ordinals: Ordinals, impacts: Impacts, size: int) -> bytes:
+    """A valid list as the kernels take it; empty where there are no postings."""
+    if not is_full(len(ordinals), size):
+        return ordinals.astype("<u2", copy=False).tobytes() + impacts.tobytes()
+    full = np.zeros(size, np.uint8)
+    full[ordinals] = impacts
+    return full.tobytes()
+
+
+def split(postings: bytes, size: int) -> tuple[Ordinals, Impacts]:
+    """Ordinals and impacts of a list in memory: two arrays of equal length."""
+    if len(postings) == size:
+        full = np.frombuffer(postings, np.uint8)
+        ordinals = np.flatnonzero(full)
+        return ordinals.astype(np.uint16), full[ordinals]
     count = len(postings) // 3
     return np.frombuffer(postings, "<u2", count), np.frombuffer(postings, np.uint8, count, 2 * count)
 

@@ -58,21 +58,22 @@ class SegmentQuery:
     Attributes:
         segment: its passages.
         allowed: uint8 ``(n,)``, 1 for a passage that is alive and passes the filter; None allows all.
-        postings: ``(query_weight, posting list in the sparse layout)``, term ids ascending.
+        lists: the posting list of each term of the query, as kept in memory; empty where the segment has none.
     """
 
     segment: Segment
     allowed: NDArray[np.uint8] | None
-    postings: Sequence[tuple[float, bytes]]
+    lists: Sequence[bytes]
 
 
 def top_k(
-    parts: Sequence[SegmentQuery], k: int, min_score: float = 0.0
+    parts: Sequence[SegmentQuery], weights: Sequence[float], k: int, min_score: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best passage of each of the k best documents.
 
     Args:
         parts: one a segment, in order of their passage ids.
+        weights: of the query's terms, term ids ascending.
         k: at least 1.
         min_score: documents below it are left out; a score of 0 always is.
 
@@ -82,7 +83,7 @@ def top_k(
     found_ids = [np.empty(0, np.int64)]
     found_scores = [np.empty(0, np.float32)]
     for part in parts:
-        ordinals, scores = _best_of_segment(part, k, min_score)
+        ordinals, scores = _best_of_segment(part, weights, k, min_score)
         found_ids.append(part.segment.passage_ids[ordinals])
         found_scores.append(scores)
     passage_ids, scores = np.concatenate(found_ids), np.concatenate(found_scores)
@@ -90,20 +91,23 @@ def top_k(
     return passage_ids[best], scores[best]
 
 
-def score_segment(part: SegmentQuery) -> NDArray[np.float32]:
+def score_segment(part: SegmentQuery, weights: Sequence[float]) -> NDArray[np.float32]:
     """The score of every passage of one segment, float32 ``(n,)``; not allowed or not touched: 0."""
+    size = len(part.segment)
     sums = np.zeros(MAX_SEGMENT, np.float32)
-    for weight, postings in part.postings:
-        ordinals, impacts = split(postings)
+    for weight, postings in zip(weights, part.lists, strict=True):
+        ordinals, impacts = split(postings, size)
         sums[ordinals] += np.float32(weight) * impacts.astype(np.float32)
-    scores = sums[: len(part.segment.scales)] * part.segment.scales
+    scores = sums[:size] * part.segment.scales
     if part.allowed is not None:
         scores *= part.allowed
     return scores
 
 
-def _best_of_segment(part: SegmentQuery, k: int, min_score: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    scores = score_segment(part)
+def _best_of_segment(
+    part: SegmentQuery, weights: Sequence[float], k: int, min_score: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    scores = score_segment(part, weights)
     ordinals = np.flatnonzero((scores > 0) & (scores >= np.float32(min_score)))
     scores = scores[ordinals]
     if part.segment.document_of is not None and len(ordinals):

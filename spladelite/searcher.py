@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -24,7 +25,7 @@ from spladelite.index import checked_postings
 from spladelite.kernels import top_k
 from spladelite.postings import blob_length
 from spladelite.search import Segment, SegmentQuery
-from spladelite.snapshot import Allowed, Snapshot, read_snapshot
+from spladelite.snapshot import Allowed, Picker, Snapshot, read_snapshot
 
 CACHE_BYTES = 128 << 20
 ENTRY_BYTES = 150  # what a cached list takes besides its postings: key, bytes object, entry
@@ -36,7 +37,7 @@ CROSS JOIN carray(:terms) AS q
 CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
 """.strip()
 
-Query = Sequence[tuple[int, float]]
+Query = Sequence[tuple[int, float]]  # term ids strictly ascending
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,15 +49,15 @@ class View:
 
 
 class PostingCache:
-    """Posting lists of sealed segments by (segment, term), in two generations. Safe among threads.
+    """Posting lists of sealed segments by segment and term, in two generations. Safe among threads.
 
     What is asked for enters the young generation; when that has half of the budget it becomes the old one, and what
     was old is dropped. Nearly the lists that "least recently used" would keep, and a hit costs one look-up.
     """
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._young: dict[tuple[int, int], bytes] = {}
-        self._old: dict[tuple[int, int], bytes] = {}
+        self._young: dict[int, dict[int, bytes]] = {}
+        self._old: dict[int, dict[int, bytes]] = {}
         self._young_size = 0
         self._lock = threading.Lock()
         self._budget = budget
@@ -65,43 +66,54 @@ class PostingCache:
     def size(self) -> int:
         """What is held, in bytes."""
         with self._lock:
-            return sum(map(_cost, (*self._young.values(), *self._old.values())))
+            return _size(self._young) + _size(self._old)
 
-    def get(self, keys: Sequence[tuple[int, int]]) -> list[bytes | None]:
-        """The list under each key; None where it is not held."""
-        found = list(map(self._young.get, keys))
-        if None in found:
-            for i, key in enumerate(keys):
-                if found[i] is None:
-                    postings = self._old.get(key)
-                    if postings is not None:
-                        found[i] = postings
-                        self.put(key, postings)
-        return found
+    def pick(self, segment_id: int, picker: Picker) -> tuple[bytes, ...] | None:
+        """A segment's lists of a query's terms, if all of them are young."""
+        try:
+            return picker(self._young[segment_id])
+        except KeyError:
+            return None
 
-    def put(self, key: tuple[int, int], postings: bytes) -> None:
-        """Hold a list."""
-        cost = _cost(postings)
+    def get(self, segment_id: int, term: int) -> bytes | None:
+        """A list, if it is held."""
+        young = self._young.get(segment_id)
+        postings = young.get(term) if young else None
+        if postings is None:
+            old = self._old.get(segment_id)
+            postings = old.get(term) if old else None
+            if postings is not None:
+                self.put(segment_id, term, postings)
+        return postings
+
+    def put(self, segment_id: int, term: int, postings: bytes) -> None:
+        """Hold a list; an empty one says that the segment has none."""
+        cost = len(postings) + ENTRY_BYTES
         with self._lock:
-            if key in self._young or cost > self._budget // 2:
+            if cost > self._budget // 2 or term in self._young.get(segment_id, ()):
                 return
             if self._young_size + cost > self._budget // 2:
                 self._old, self._young, self._young_size = self._young, {}, 0
-            self._young[key] = postings
+            self._young.setdefault(segment_id, {})[term] = postings
             self._young_size += cost
 
     def forget(self, segment_ids: set[int]) -> None:
         """Drop the lists of segments that are gone."""
-        if not segment_ids:
-            return
         with self._lock:
-            self._old = {key: postings for key, postings in self._old.items() if key[0] not in segment_ids}
-            self._young = {key: postings for key, postings in self._young.items() if key[0] not in segment_ids}
-            self._young_size = sum(map(_cost, self._young.values()))
+            for segment_id in segment_ids:
+                self._old.pop(segment_id, None)
+                self._young_size -= _size({segment_id: self._young.pop(segment_id, {})})
 
 
-def _cost(postings: bytes) -> int:
-    return len(postings) + ENTRY_BYTES
+def _size(lists: Mapping[int, Mapping[int, bytes]]) -> int:
+    return sum(len(postings) + ENTRY_BYTES for held in lists.values() for postings in held.values())
+
+
+def picker(terms: Sequence[int]) -> Picker:
+    """A function that takes the values of all the terms out of a dict, in order, or raises KeyError."""
+    if len(terms) == 1:
+        return lambda held: (held[terms[0]],)
+    return itemgetter(*terms)
 
 
 class TopK:
@@ -112,19 +124,24 @@ class TopK:
     ) -> None:
         self._snapshot = snapshot
         self._cache = cache
-        self._query = sorted(query)
+        self._terms = [term for term, _ in query]
+        self._weights = [weight for _, weight in query]
         self._k = k
         self._min_score = min_score
         self._allowed = snapshot.alive if allowed is None else allowed
-        self._sizes = {segment.segment_id: len(segment) for segment in snapshot.segments}
-        keys = [(segment_id, term) for segment_id in self._sizes for term, _ in self._query]
-        self._lists = dict(zip(keys, cache.get(keys), strict=True))
+        self._pick = picker(self._terms)
+        self._lists = [cache.pick(segment.segment_id, self._pick) for segment in snapshot.segments]
+        self._read: dict[tuple[int, int], bytes | None] = {}
         self.passage_ids = np.empty(0, np.int64)
         self.scores = np.empty(0, np.float32)
 
     def run(self, connection: apsw.Connection) -> None:
         """Fill ``passage_ids`` and ``scores``, best first. ``connection`` must use this object as its ``topk``."""
-        missing = [key for key, postings in self._lists.items() if postings is None]
+        for segment, lists in zip(self._snapshot.segments, self._lists, strict=True):
+            if lists is None:
+                for term in self._terms:
+                    self._read[segment.segment_id, term] = self._cache.get(segment.segment_id, term)
+        missing = [key for key, postings in self._read.items() if postings is None]
         if missing:
             segments, terms = sorted({key[0] for key in missing}), sorted({key[1] for key in missing})
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
@@ -133,41 +150,38 @@ class TopK:
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
-        if (segment_id, term_id) not in self._lists:
+        if (segment_id, term_id) not in self._read:
             raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
-        postings = checked_postings(segment_id, term_id, count, blob, checksum, self._sizes[segment_id])
-        self._lists[segment_id, term_id] = postings
-        self._cache.put((segment_id, term_id), postings)
+        size = next(len(segment) for segment in self._snapshot.segments if segment.segment_id == segment_id)
+        postings = checked_postings(segment_id, term_id, count, blob, checksum, size)
+        self._read[segment_id, term_id] = postings
+        self._cache.put(segment_id, term_id, postings)
 
     def final(self) -> int:
         """Rank; returns the number of hits."""
-        parts = []
-        for segment in self._snapshot.segments:
-            postings = []
-            for term, weight in self._query:
-                found = self._lists[segment.segment_id, term]
-                if found:
-                    postings.append((weight, found))
-                elif found is None:
-                    if segment.has_term(term):
-                        raise CorruptIndex(
-                            f"posting row (segment {segment.segment_id}, term {term}) is missing; "
-                            f"run check(repair=True)"
-                        )
-                    self._cache.put((segment.segment_id, term), b"")
-            parts.append(SegmentQuery(segment, self._allowed.get(segment.segment_id), postings))
-        terms = np.array([term for term, _ in self._query], np.int32)
+        parts = [
+            SegmentQuery(segment, self._allowed.get(segment.segment_id), lists or self._lists_of(segment))
+            for segment, lists in zip(self._snapshot.segments, self._lists, strict=True)
+        ]
         for tail in self._snapshot.tail:
-            lists = zip((weight for _, weight in self._query), tail.postings(terms), strict=True)
-            parts.append(
-                SegmentQuery(
-                    tail.segment,
-                    self._allowed.get(tail.segment.segment_id),
-                    [(weight, postings) for weight, postings in lists if postings],
-                )
-            )
-        self.passage_ids, self.scores = top_k(parts, self._k, self._min_score)
+            lists = tail.lists(self._terms, self._pick)
+            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), lists))
+        self.passage_ids, self.scores = top_k(parts, self._weights, self._k, self._min_score)
         return len(self.scores)
+
+    def _lists_of(self, segment: Segment) -> list[bytes]:
+        lists = []
+        for term in self._terms:
+            postings = self._read[segment.segment_id, term]
+            if postings is None:
+                if segment.has_term(term):
+                    raise CorruptIndex(
+                        f"posting row (segment {segment.segment_id}, term {term}) is missing; run check(repair=True)"
+                    )
+                postings = b""
+                self._cache.put(segment.segment_id, term, postings)
+            lists.append(postings)
+        return lists
 
 
 class Searcher:

@@ -7,7 +7,7 @@ memory. It is kept until the file changes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,13 +25,14 @@ from spladelite.index import (
     sealed_until,
 )
 from spladelite.meta import Meta, read_meta
-from spladelite.postings import MAX_SEGMENT
+from spladelite.postings import MAX_SEGMENT, in_memory
 from spladelite.search import Segment
 
 REMEMBERED_FILTERS = 16
 LAST_ROWID = (1 << 63) - 1
 
 Allowed = dict[int, NDArray[np.uint8]]
+Picker = Callable[[Mapping[int, bytes]], tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +43,21 @@ class TailPart:
     terms: NDArray[np.int32]  # (nnz,), ascending
     ordinals: NDArray[np.uint16]
     impacts: NDArray[np.uint8]
+    known: dict[int, bytes] = field(default_factory=dict)  # the lists that were asked for
 
-    def postings(self, terms: NDArray[np.int32]) -> list[bytes]:
-        """The posting list of each term, in the sparse layout; empty where the tail has none."""
-        starts = np.searchsorted(self.terms, terms, "left").tolist()
-        ends = np.searchsorted(self.terms, terms, "right").tolist()
-        return [
-            self.ordinals[a:b].astype("<u2", copy=False).tobytes() + self.impacts[a:b].tobytes()
-            for a, b in zip(starts, ends, strict=True)
-        ]
+    def lists(self, terms: Sequence[int], pick: Picker) -> Sequence[bytes]:
+        """The posting list of each term, as kept in memory; empty where the tail has none. ``pick`` picks the terms."""
+        try:
+            return pick(self.known)
+        except KeyError:
+            pass
+        wanted = np.array(terms, np.int32)
+        starts = np.searchsorted(self.terms, wanted, "left").tolist()
+        ends = np.searchsorted(self.terms, wanted, "right").tolist()
+        size = len(self.segment)
+        lists = [in_memory(self.ordinals[a:b], self.impacts[a:b], size) for a, b in zip(starts, ends, strict=True)]
+        self.known.update(zip(terms, lists, strict=True))
+        return lists
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ def read_document_vectors(
         (int_array([*terms, -1]), segment.segment_id),
     ):
         postings = checked_postings(segment.segment_id, term, size, blob, checksum, len(segment))
-        ordinals, impacts = split(postings)
+        ordinals, impacts = split(postings, len(segment))
         for i in range(*np.searchsorted(ordinals, (first, end)).tolist()):
             rows[int(ordinals[i]) - first].append((term, int(impacts[i])))
     indptr = np.concatenate(([0], np.cumsum([len(row) for row in rows], dtype=np.int64)))

@@ -16,12 +16,11 @@ from spladelite.search import Segment, SegmentQuery
 
 compiled = pytest.importorskip("spladelite._kernels", reason="the extension is not built")
 
+Query = tuple[list[SegmentQuery], list[float]]
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
-def random_parts(
-    seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool
-) -> list[SegmentQuery]:
+def random_parts(seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool) -> Query:
     """Segments of the given sizes; ``coarse`` makes ties likely, ``several`` gives documents several passages."""
     rng = np.random.default_rng(seed)
     weights = rng.choice([0.5, 1.0], terms) if coarse else rng.uniform(0.01, 3, terms)
@@ -40,23 +39,24 @@ def random_parts(
             (np.cumsum(starts) - 1).astype(np.int32) if several else None,
         )
         lists = []
-        for weight in weights:
+        for _ in weights:
             ordinals = np.flatnonzero(rng.random(size) < rng.choice([0.02, 0.3, 0.9])).astype("<u2")
             impacts = rng.integers(1, 4 if coarse else 256, len(ordinals)).astype(np.uint8)
-            if len(ordinals):
-                lists.append((float(weight), ordinals.tobytes() + impacts.tobytes()))
+            lists.append(postings.in_memory(ordinals, impacts, size))
         allowed = (rng.random(size) < 0.5).astype(np.uint8) if masked else None
         parts.append(SegmentQuery(segment, allowed, lists))
-    return parts
+    return parts, weights.tolist()
 
 
-def dictionary_top_k(parts: list[SegmentQuery], k: int, min_score: float) -> list[tuple[int, float]]:
+def dictionary_top_k(
+    parts: list[SegmentQuery], weights: list[float], k: int, min_score: float
+) -> list[tuple[int, float]]:
     """The definition, one posting at a time."""
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for number, part in enumerate(parts):
         sums: dict[int, np.float32] = {}
-        for weight, blob in part.postings:
-            ordinals, impacts = postings.split(blob)
+        for weight, blob in zip(weights, part.lists, strict=True):
+            ordinals, impacts = postings.split(blob, len(part.segment))
             for ordinal, impact in zip(ordinals.tolist(), impacts.tolist(), strict=True):
                 sums[ordinal] = sums.get(ordinal, np.float32(0)) + np.float32(weight) * np.float32(impact)
         for ordinal, total in sums.items():
@@ -94,10 +94,10 @@ def test_the_seat_takes_the_compiled_kernel() -> None:
 def test_three_ways_to_the_same_hits(
     seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool, k: int, min_score: float
 ) -> None:
-    parts = random_parts(seed, sizes, terms, coarse, several, masked)
-    expected = search.top_k(parts, k, min_score)
-    assert list(zip(expected[0].tolist(), expected[1].tolist(), strict=True)) == dictionary_top_k(parts, k, min_score)
-    assert_same(compiled.top_k(parts, k, min_score), expected)
+    query = random_parts(seed, sizes, terms, coarse, several, masked)
+    expected = search.top_k(*query, k, min_score)
+    assert list(zip(expected[0].tolist(), expected[1].tolist(), strict=True)) == dictionary_top_k(*query, k, min_score)
+    assert_same(compiled.top_k(*query, k, min_score), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -105,16 +105,18 @@ def test_three_ways_to_the_same_hits(
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("k", [1, 10, 1000, 10**12])
 def test_same_hits_over_many_windows(seed: int, coarse: bool, several: bool, k: int) -> None:
-    parts = random_parts(seed, [65_536, 8_192, 20_001], 6, coarse, several, masked=seed % 2 == 1)
-    assert_same(compiled.top_k(parts, k), search.top_k(parts, min(k, 10**6)))
+    query = random_parts(seed, [65_536, 8_192, 20_001], 6, coarse, several, masked=seed % 2 == 1)
+    assert_same(compiled.top_k(*query, k), search.top_k(*query, min(k, 10**6)))
 
 
 def test_threads_do_not_share_sums() -> None:
     queries = [random_parts(seed, [30_000], 4, False, False, False) for seed in range(8)]
-    expected = [search.top_k(parts, 10) for parts in queries]
+    expected = [search.top_k(*query, 10) for query in queries]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            for found, wanted in zip(pool.map(lambda parts: compiled.top_k(parts, 10), queries), expected, strict=True):
+            for found, wanted in zip(
+                pool.map(lambda query: compiled.top_k(*query, 10), queries), expected, strict=True
+            ):
                 assert_same(found, wanted)
 
 
@@ -139,31 +141,33 @@ def test_wrong_arrays_are_refused_before_a_pointer_is_followed(change: dict[str,
     }
     given_arrays = right | change
     allowed = given_arrays.pop("allowed")
-    part = SegmentQuery(Segment(1, **given_arrays), allowed, [(1.0, b"\x00\x00\x05")])
+    part = SegmentQuery(Segment(1, **given_arrays), allowed, [b"\x00\x05"])
     with pytest.raises(ValueError, match=r"differ in length|[Bb]uffer|contiguous"):
-        compiled.top_k([part], 1)
+        compiled.top_k([part], [1.0], 1)
 
 
 def test_a_segment_beyond_uint16_and_lists_that_are_not_bytes_are_refused() -> None:
     size = postings.MAX_SEGMENT + 1
     big = Segment(1, np.arange(size), np.ones(size, np.float32), None)
     with pytest.raises(ValueError, match="65536"):
-        compiled.top_k([SegmentQuery(big, None, [])], 1)
+        compiled.top_k([SegmentQuery(big, None, [])], [], 1)
     small = Segment(1, np.arange(2), np.ones(2, np.float32), None)
-    with pytest.raises(TypeError):
-        compiled.top_k([SegmentQuery(small, None, [(1.0, "abc")])], 1)  # type: ignore[list-item]
+    for wrong in ("abc", None):
+        with pytest.raises(TypeError):
+            compiled.top_k([SegmentQuery(small, None, [wrong])], [1.0], 1)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="2 posting lists for 1 weights"):
+        compiled.top_k([SegmentQuery(small, None, [b"", b""])], [1.0], 1)
     with pytest.raises(ValueError, match="k must be at least 1"):
-        compiled.top_k([], 0)
+        compiled.top_k([], [], 0)
 
 
 def test_scores_that_overflow_or_vanish_are_no_trouble() -> None:
     scales = np.array([3e38, 1e-45, 1.0], np.float32)
     segment = Segment(1, np.array([1, 2, 3]), scales, None)
-    blob = np.array([0, 1, 2], "<u2").tobytes() + bytes([255, 1, 1])
     for weight in (1e30, 1e-30, 0.0, -1.0):
-        parts = [SegmentQuery(segment, None, [(weight, blob)])]
+        query = [SegmentQuery(segment, None, [bytes([255, 1, 1])])], [weight]
         with np.errstate(over="ignore", under="ignore"):
-            assert_same(compiled.top_k(parts, 2), search.top_k(parts, 2))
+            assert_same(compiled.top_k(*query, 2), search.top_k(*query, 2))
 
 
 def outcome(decode: Any, blob: bytes, count: int, size: int) -> bytes | str:
@@ -184,7 +188,7 @@ def test_decode_gives_the_same_list_or_the_same_complaint(data: st.DataObject, s
     impacts = rng.integers(1, 256, len(ordinals)).astype(np.uint8)
     blob = bytearray(postings.encode(ordinals, impacts, size))
     count = len(ordinals)
-    assert compiled.decode(bytes(blob), count, size) == ordinals.astype("<u2").tobytes() + impacts.tobytes()
+    assert compiled.decode(bytes(blob), count, size) == postings.in_memory(ordinals, impacts, size)
 
     damage = data.draw(st.sampled_from(["byte", "cut", "longer", "count", "size"]))
     if damage == "byte":

@@ -27,7 +27,7 @@ def test_decode_undoes_encode(case: tuple[int, list[tuple[int, int]]]) -> None:
     size, pairs = case
     ordinals, impacts = as_list(pairs)
     blob = postings.encode(ordinals, impacts, size)
-    decoded = postings.split(postings.decode(blob, len(pairs), size))
+    decoded = postings.split(postings.decode(blob, len(pairs), size), size)
     np.testing.assert_array_equal(decoded[0], ordinals)
     np.testing.assert_array_equal(decoded[1], impacts)
 
@@ -44,7 +44,7 @@ def test_a_full_segment_of_the_largest_size() -> None:
     impacts = np.full(postings.MAX_SEGMENT, 255, np.uint8)
     blob = postings.encode(ordinals, impacts, postings.MAX_SEGMENT)
     decoded = postings.decode(blob, postings.MAX_SEGMENT, postings.MAX_SEGMENT)
-    np.testing.assert_array_equal(postings.split(decoded)[0], ordinals)
+    np.testing.assert_array_equal(postings.split(decoded, postings.MAX_SEGMENT)[0], ordinals)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,7 @@ import pytest
 from spladelite import kernels, search
 from spladelite.search import Segment, SegmentQuery
 
-
-def postings_of(pairs: dict[int, int]) -> bytes:
-    return np.array(sorted(pairs), "<u2").tobytes() + bytes(pairs[o] for o in sorted(pairs))
+WEIGHTS = [2.0, 1.0]
 
 
 def one_segment(document_of: list[int] | None = None, allowed: list[int] | None = None) -> list[SegmentQuery]:
@@ -20,7 +18,7 @@ def one_segment(document_of: list[int] | None = None, allowed: list[int] | None 
         np.array([1, 1, 0.5, 1], np.float32),
         None if document_of is None else np.array(document_of, np.int32),
     )
-    lists = [(2.0, postings_of({0: 1, 1: 3, 2: 6})), (1.0, postings_of({0: 4, 3: 6}))]
+    lists = [bytes([1, 3, 6, 0]), bytes([4, 0, 0, 6])]
     return [SegmentQuery(segment, None if allowed is None else np.array(allowed, np.uint8), lists)]
 
 
@@ -34,33 +32,33 @@ def hits(result: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, float]]:
 
 
 def test_scores_and_ties(top_k) -> None:  # type: ignore[no-untyped-def]
-    assert hits(top_k(one_segment(), 10)) == [(10, 6.0), (20, 6.0), (30, 6.0), (40, 6.0)]
-    assert hits(top_k(one_segment(), 2)) == [(10, 6.0), (20, 6.0)]
+    assert hits(top_k(one_segment(), WEIGHTS, 10)) == [(10, 6.0), (20, 6.0), (30, 6.0), (40, 6.0)]
+    assert hits(top_k(one_segment(), WEIGHTS, 2)) == [(10, 6.0), (20, 6.0)]
 
 
 def test_a_document_scores_as_its_best_passage(top_k) -> None:  # type: ignore[no-untyped-def]
-    assert hits(top_k(one_segment([0, 0, 1, 1]), 10)) == [(10, 6.0), (30, 6.0)]
+    assert hits(top_k(one_segment([0, 0, 1, 1]), WEIGHTS, 10)) == [(10, 6.0), (30, 6.0)]
 
 
 def test_passages_that_are_not_allowed(top_k) -> None:  # type: ignore[no-untyped-def]
-    assert hits(top_k(one_segment(allowed=[0, 1, 0, 1]), 1)) == [(20, 6.0)]
-    assert hits(top_k(one_segment([0, 0, 1, 1], [0, 1, 1, 1]), 10)) == [(20, 6.0), (30, 6.0)]
-    assert hits(top_k(one_segment(allowed=[0, 0, 0, 0]), 1)) == []
+    assert hits(top_k(one_segment(allowed=[0, 1, 0, 1]), WEIGHTS, 1)) == [(20, 6.0)]
+    assert hits(top_k(one_segment([0, 0, 1, 1], [0, 1, 1, 1]), WEIGHTS, 10)) == [(20, 6.0), (30, 6.0)]
+    assert hits(top_k(one_segment(allowed=[0, 0, 0, 0]), WEIGHTS, 1)) == []
 
 
 def test_min_score_is_inclusive_and_zero_is_no_hit(top_k) -> None:  # type: ignore[no-untyped-def]
-    assert len(top_k(one_segment(), 10, 6.0)[0]) == 4
-    assert len(top_k(one_segment(), 10, float(np.nextafter(np.float32(6), np.float32(7))))[0]) == 0
-    silent = [SegmentQuery(one_segment()[0].segment, None, [(0.0, postings_of({0: 1}))])]
-    assert hits(top_k(silent, 10, -1.0)) == []
+    assert len(top_k(one_segment(), WEIGHTS, 10, 6.0)[0]) == 4
+    assert len(top_k(one_segment(), WEIGHTS, 10, float(np.nextafter(np.float32(6), np.float32(7))))[0]) == 0
+    silent = [SegmentQuery(one_segment()[0].segment, None, [bytes([1, 0, 0, 0])])]
+    assert hits(top_k(silent, [0.0], 10, -1.0)) == []
 
 
 def test_nothing_to_search(top_k) -> None:  # type: ignore[no-untyped-def]
-    ids, scores = top_k([], 10)
+    ids, scores = top_k([], [], 10)
     assert ids.dtype == np.int64
     assert scores.dtype == np.float32
     assert len(ids) == len(scores) == 0
 
 
 def test_score_segment() -> None:
-    np.testing.assert_array_equal(search.score_segment(one_segment(allowed=[1, 0, 1, 1])[0]), [6, 0, 6, 6])
+    np.testing.assert_array_equal(search.score_segment(one_segment(allowed=[1, 0, 1, 1])[0], WEIGHTS), [6, 0, 6, 6])
