@@ -4,7 +4,8 @@
     python fuzz/fuzz.py file FOLDER -max_total_time=600
 
 ``blobs`` decodes posting lists and index rows from the fuzzer's bytes: NumPy and the compiled kernel must agree, and
-only errors of ours may come out. ``file`` opens the bytes as a database and searches it; its corpus starts with real files.
+only errors of ours may come out. ``file`` opens the bytes as a database and searches it; it starts
+with real files.
 New inputs and crashes are kept in FOLDER.
 """
 

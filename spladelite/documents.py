@@ -299,6 +299,12 @@ def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> l
     )
 
 
+def last_doc_id(connection: apsw.Connection) -> int:
+    """The doc_id of the latest document; 0 if there is none."""
+    last: int | None = connection.execute("SELECT max(doc_id) FROM document").get
+    return last or 0
+
+
 def all_ids(connection: apsw.Connection, after: int, limit: int) -> Iterator[tuple[int, str]]:
     """(doc_id, id) of the next documents in the order they were stored."""
     for doc_id, id in connection.execute(

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: whatever the bytes, a right answer or an error of ours; no crash, no hang, no wrong answer.
+"""Damaged and hostile files: a right answer or an error of ours, whatever the bytes; no crash, no hang, nothing wrong.
 
 The work is done in child processes with limited memory and time, so that a crash is seen and counted.
 """
@@ -172,8 +172,7 @@ def run(folder: Path, mutations: int, seed: int) -> Tally:
             last = min(first + BATCH, end)
             child = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "torture.damage", place, str(base), str(first), str(last)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
             )
