@@ -8,7 +8,7 @@
 
 The rooms, in the order in which data flows through them:
 
-    database            SpladeLite, the facade
+    database            SpladeLite, the facade: reader (search) and handle (open, look, copy) are its other parts
     validate, records   what goes in, what comes out; errors: what goes wrong
     model, encoders/    text -> sparse vector; models/ holds the bundled one
     chunking, ingest    text -> passages -> stored, batch by batch

@@ -1,4 +1,5 @@
-"""The facade: one SQLite file, searched with SPLADE. Reading is in :mod:`spladelite.reader`, writing here."""
+"""The facade: one SQLite file, searched with SPLADE. Opening is in :mod:`spladelite.handle`, reading in
+:mod:`spladelite.reader`, writing here."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from spladelite import lexical
 from spladelite.connection import Durability
 from spladelite.errors import InvalidInput, ModelMismatch
 from spladelite.filters import compile_filter, matching_doc_ids
+from spladelite.handle import Where, WhereArgs, not_found
 from spladelite.index import merge_all
 from spladelite.ingest import encode_documents, ingest
 from spladelite.meta import Settings, add_metadata_index, read_meta
 from spladelite.model import FileModel
 from spladelite.progress import Progress, ticking
-from spladelite.reader import Reader, Where, WhereArgs, not_found
+from spladelite.reader import Reader
 from spladelite.records import Finding
 from spladelite.reencode import reencode
 from spladelite.repair import repair as repair_database

@@ -1,89 +1,28 @@
-"""The reading half of the facade: search, explain, look, copy.
-
-:class:`Reader` holds what outlives one call: the connections, the model, the cached state of the index.
-"""
+"""The reading half of the facade: search, explain, expand, highlight."""
 
 from __future__ import annotations
 
 import os
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
 
-import apsw
-
-from spladelite import check as checking
 from spladelite import documents as store
-from spladelite.connection import Connections, Durability, backup, replacing
-from spladelite.dense_model import FileDense
-from spladelite.errors import DocumentNotFound, InvalidInput, ModelError, WrongType
+from spladelite.errors import InvalidInput, ModelError, WrongType
 from spladelite.explain import expansion, explain, highlight, read_terms
-from spladelite.files import is_new
 from spladelite.filters import Filter, compile_filter
+from spladelite.handle import Handle, Where, WhereArgs, not_found
 from spladelite.ingest import split
-from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
-from spladelite.model import FileModel
+from spladelite.meta import read_meta
 from spladelite.modes import Mode, Question, Rerank, answer, check_mode, explain_in_parts, questions, reranked
-from spladelite.progress import Progress, ticking
 from spladelite.quantize import drop_small_weights
 from spladelite.queries import QueryInput, weigher
-from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
-from spladelite.searcher import Searcher, explain_sql
-from spladelite.slim import make_slim
-from spladelite.sql_functions import register
-from spladelite.stats import read_stats
+from spladelite.records import Explanation, Hit, Term
+from spladelite.searcher import explain_sql
 from spladelite.validate import check_count, check_id, check_min_score, check_text
 
-Where = Mapping[str, Any] | str | None
-WhereArgs = Sequence[Any] | Mapping[str, Any] | None
 
-
-class Reader:
-    """What can be done with a database without changing it; see :class:`~spladelite.database.SpladeLite`."""
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        model: object,
-        dense: object,
-        *,
-        read_only: bool,
-        immutable: bool,
-        durability: Durability,
-        settings: Settings,
-    ) -> None:
-        if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not os.fspath(path):
-            raise WrongType(f"path is {path!r}; give the path of a file, or ':memory:'")
-        self._path = os.fspath(path)
-        if durability not in ("full", "fast"):
-            raise InvalidInput(f"durability is {durability!r}; give 'full' or 'fast'")
-        self._model = FileModel(model)
-        self._dense = FileDense(dense)
-        self._searcher = Searcher()
-        if not read_only and not immutable and is_new(self._path):
-            self._model.load()  # before there is a file: a model that cannot be loaded leaves none behind
-        self._connections = Connections(
-            self._path,
-            read_only=read_only,
-            immutable=immutable,
-            durability=durability,
-            prepare=_prepare(self._searcher, self._model),
-            create=_create(self._model, self._dense, settings),
-            indexes=metadata_indexes,
-        )
-        self._finalizer = weakref.finalize(self, self._connections.close)
-        try:
-            with self._connections.read() as connection:
-                self._meta = read_meta(connection)
-            if self._meta.slim:
-                self._connections.frozen = "it is a slim export, without the vectors that changes need"
-            settings.compare(self._meta, self._path)
-            self._model.belongs_to(self._meta, self._path)
-            self._dense.belongs_to(self._meta, self._path)
-        except BaseException:
-            self.close()
-            raise
+class Reader(Handle):
+    """What can be asked of a database; see :class:`~spladelite.database.SpladeLite`."""
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
@@ -193,20 +132,12 @@ class Reader:
             DocumentNotFound: no document has this id.
         """
         check_id(id)
-        asked = check_mode(mode, weights, fusion, self._meta.layout)
-        (question,) = self._questions([query], asked, encoder)
-        tokenize = self._model.load().tokenize
-        literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
-        with self._connections.read() as connection:
-            stored = store.look_up(connection, [id]).get(id)
-            if stored is None:
-                raise not_found(id)
-            view = self._searcher.view(connection)
-            terms = dict(question.weigh(view))
-            explanation = explain(connection, self._meta.layout, stored, terms, literal, tokenize)
-            if asked.parts == ("splade",):
+        while True:
+            asked = check_mode(mode, weights, fusion, self._meta.layout)
+            (question,) = self._questions([query], asked, encoder)
+            explanation = self._explain(asked, question, query, id)
+            if explanation is not None:
                 return explanation
-            return explain_in_parts(explanation, self._searcher, view, asked, question, stored.doc_id)
 
     def expand(self, text: str, side: str = "document") -> list[Term]:
         """The weighted terms of a text as the index (``side="document"``) or a search (``"query"``) sees it.
@@ -234,136 +165,12 @@ class Reader:
         tokens = self._model.load().tokenize(hit.passage.text)
         return highlight(hit.passage.text, tokens, hit.query, before, after)
 
-    # --- looking -----------------------------------------------------------------------------------------------------
-
-    def get(self, id: str) -> Document | None:
-        """The document with this id, or None."""
-        with self._connections.read() as connection:
-            return store.get(connection, check_id(id))
-
-    def __contains__(self, id: object) -> bool:
-        if not isinstance(id, str) or "\0" in id:
-            return False
-        with self._connections.read() as connection:
-            return bool(store.look_up(connection, [id]))
-
-    def __len__(self) -> int:
-        with self._connections.read() as connection:
-            return int(connection.execute("SELECT count(*) FROM document").get)
-
-    def __iter__(self) -> Iterator[str]:
-        """The ids, in the order in which the documents were stored."""
-        after = 0
-        while True:
-            with self._connections.read() as connection:
-                rows = list(store.all_ids(connection, after, 1000))
-            if not rows:
-                return
-            yield from (id for _, id in rows)
-            after = rows[-1][0]
-
-    def stats(self) -> Stats:
-        """Figures: documents, passages, postings, sizes by part, model, kernel."""
-        with self._connections.read() as connection:
-            return read_stats(connection, self._meta)
-
-    def check(self) -> list[Finding]:
-        """Verify every checksum, and compare the posting lists with the stored vectors; empty if all is well."""
-        with self._connections.read() as connection:
-            return checking.check(connection, self._meta.layout, self._meta.slim)
-
-    def sql(self, query: str, args: WhereArgs = None) -> list[Row]:
-        """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
-
-        Besides the tables and views of the file it sees whatever you ``ATTACH`` (for this thread's connection).
-
-        Args:
-            query: the statement, with ``?`` or ``:name`` for values.
-            args: a sequence for ``?``, a dict for ``:name``.
-
-        Raises:
-            InvalidInput: it does not compile, would change something, or is more than one statement.
-        """
-        statements: list[str] = []
-
-        def one_statement(_: object, sql: str, __: object) -> bool:
-            statements.append(sql)
-            if len(statements) > 1:
-                raise InvalidInput(f"db.sql() runs one statement at a time; call it once more for {sql.strip()[:40]!r}")
-            return True
-
-        with self._connections.querying() as connection:
-            cursor = connection.cursor()
-            cursor.exec_trace = one_statement
-            try:
-                cursor.execute(query, args)
-            except KeyError as error:
-                raise InvalidInput(f"the SQL has a value named {error}, which args does not give") from None
-            try:
-                names = tuple(column[0] for column in cursor.description)
-            except apsw.ExecutionCompleteError:
-                return []  # without rows apsw knows no names
-            return [Row(values, names) for values in cursor]
-
     def explain_sql(self, query: QueryInput) -> str:
         """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""
         weigh = weigher(query, None, self._model)
         with self._connections.read() as connection:
             weights = weigh(self._searcher.view(connection))
             return explain_sql(connection, weights, read_terms(connection, [term for term, _ in weights]))
-
-    # --- files -------------------------------------------------------------------------------------------------------
-
-    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
-        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
-            backup(connection, temporary, progress)
-
-    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
-        """Write a compact copy for shipping: one plain file that also opens in read-only folders.
-
-        Args:
-            path: where to; what is there is replaced in one step when the copy is complete.
-            slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
-                cannot be changed: it always opens read-only.
-        """
-        with replacing(self._target(path)) as temporary:
-            with self._connections.outside_transaction() as connection:
-                connection.execute("VACUUM INTO ?", (temporary,))
-            if slim:
-                make_slim(temporary)
-
-    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
-        """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
-
-        Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
-        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
-        """
-        from spladelite.transfer.rows import export_rows  # here: sqlite-utils is slow to import
-
-        if self._meta.slim:
-            raise InvalidInput(
-                f"{self._path} is a slim export, without vectors; export the rows from the full database"
-            )
-        with (
-            replacing(self._target(path)) as temporary,
-            self._connections.read() as connection,
-            ticking(progress, range(len(self)), "exporting") as advance,
-        ):
-            export_rows(connection, self._meta.layout, temporary, advance)
-
-    def close(self) -> None:
-        """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
-        self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"SpladeLite({self._path!r}{', read_only=True' if self._connections.read_only else ''})"
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -388,36 +195,19 @@ class Reader:
                     raise
             return questions(queries, mode, encoder, self._model, self._dense)
 
-    def _is_current(self, meta: Meta) -> bool:
-        """Whether the file still has the model that this handle knows; if not, follow it, or ModelMismatch."""
-        if meta == self._meta:
-            return True
-        self._model.belongs_to(meta, self._path)
-        self._meta = meta
-        return False
-
-    def _target(self, path: str | os.PathLike[str]) -> str:
-        target = os.fspath(path)
-        if os.path.realpath(target) == os.path.realpath(self._path):
-            raise InvalidInput(f"{target} is this database itself; give another path")
-        if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
-            raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")
-        return target
-
-
-# Without a reference to the handle: a connection that held one would keep it from being collected.
-def _prepare(searcher: Searcher, model: FileModel) -> Callable[[apsw.Connection], None]:
-    def prepare(connection: apsw.Connection) -> None:
-        searcher.prepare(connection)
-        register(connection, searcher, lambda view, text: weigher(text, None, model)(view))
-
-    return prepare
-
-
-def _create(model: FileModel, dense: FileDense, settings: Settings) -> Callable[[apsw.Connection], None]:
-    return lambda connection: create_meta(connection, model.load(), model.source, settings, dense.describe())
-
-
-def not_found(id: str) -> DocumentNotFound:
-    """The error for an id that is not there."""
-    return DocumentNotFound(f"no document has the id {id!r}; `id in db` tells, and iterating over db lists all ids")
+    def _explain(self, mode: Mode, question: Question, query: QueryInput, id: str) -> Explanation | None:
+        """The explanation; None if the file has moved to another model since the query was encoded."""
+        tokenize = self._model.load().tokenize
+        literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
+        with self._connections.read() as connection:
+            view = self._searcher.view(connection)
+            if not self._is_current(view.snapshot.meta):
+                return None
+            stored = store.look_up(connection, [id]).get(id)
+            if stored is None:
+                raise not_found(id)
+            terms = dict(question.weigh(view))
+            explanation = explain(connection, self._meta.layout, stored, terms, literal, tokenize)
+            if mode.parts == ("splade",):
+                return explanation
+            return explain_in_parts(explanation, self._searcher, view, mode, question, stored.doc_id)
