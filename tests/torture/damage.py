@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +162,29 @@ def work(folder: Path, base: Path, first: int, last: int) -> None:
 
 
 def run(folder: Path, mutations: int, seed: int) -> Tally:
-    """So many mutations of one file."""
-    tally = Tally()
+    """So many mutations of one file, on all cores."""
     base = folder / "base.db"
     build(base, seed)
     first, end = seed * 1_000_000, seed * 1_000_000 + mutations
+    starts = range(first, end, BATCH)
+    tally = Tally()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(lambda start: run_batch(folder, base, start, min(start + BATCH, end)), starts):
+            tally.tried += part.tried
+            tally.failures += part.failures
+            for kind, count in part.notes.items():
+                tally.notes[kind] = tally.notes.get(kind, 0) + count
+    return tally
+
+
+def run_batch(folder: Path, base: Path, first: int, end: int) -> Tally:
+    """The mutations ``first`` to ``end`` - 1 in a child, and another child for the rest when one has died."""
+    tally = Tally()
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
         while first < end:
-            last = min(first + BATCH, end)
             child = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", "torture.damage", place, str(base), str(first), str(last)],
+                [sys.executable, "-W", "ignore", "-m", "torture.damage", place, str(base), str(first), str(end)],
                 capture_output=True,
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
@@ -185,13 +198,12 @@ def run(folder: Path, mutations: int, seed: int) -> Tally:
                 tally.tried += 1
                 tally.note(report["kind"])
                 tally.failures += [f"mutation {report['done']} ({report['kind']}): {what}" for what in report["wrong"]]
-            if child.returncode:
-                shutil.copy(Path(place) / "damaged.db", folder / f"killer-{started}.db")
-                tally.failures.append(f"mutation {started}: exit {child.returncode}: {child.stderr[-300:]}")
-                tally.tried += 1
-                first = started + 1
-            else:
-                first = last
+            if not child.returncode:
+                break
+            shutil.copy(Path(place) / "damaged.db", folder / f"killer-{started}.db")
+            tally.failures.append(f"mutation {started}: exit {child.returncode}: {child.stderr[-300:]}")
+            tally.tried += 1
+            first = started + 1
     return tally
 
 
