@@ -153,12 +153,12 @@ class Connections:
         return self._one_at_a_time
 
     @contextmanager
-    def querying(self) -> Iterator[apsw.Connection]:
+    def querying(self, timeout: float | None = None) -> Iterator[apsw.Connection]:
         """For SQL that a user wrote: it may read everything, and attach other files, and change nothing.
 
         It has a connection of its own, opened read-only, so that what it attaches takes no part in our transactions.
         """
-        with self._call() as (seat, connection):
+        with self._call(timeout) as (seat, connection):
             if not self.memory:
                 connection = seat.guest = seat.guest or self._open(seat.clock, guest=True)
             connection.authorizer = only_reading

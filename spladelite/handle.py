@@ -27,7 +27,7 @@ from spladelite.searcher import Searcher
 from spladelite.slim import make_slim
 from spladelite.sql_functions import register
 from spladelite.stats import read_stats
-from spladelite.validate import check_id
+from spladelite.validate import check_id, check_timeout
 
 Where = Mapping[str, Any] | str | None
 WhereArgs = Sequence[Any] | Mapping[str, Any] | None
@@ -118,7 +118,7 @@ class Handle:
         with self._connections.read() as connection:
             return checking.check(connection, self._meta.layout, self._meta.slim)
 
-    def sql(self, query: str, args: WhereArgs = None) -> list[Row]:
+    def sql(self, query: str, args: WhereArgs = None, timeout: float | None = None) -> list[Row]:
         """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
 
         Besides the tables and views of the file it sees whatever you ``ATTACH`` (for this thread's connection).
@@ -126,10 +126,13 @@ class Handle:
         Args:
             query: the statement, with ``?`` or ``:name`` for values.
             args: a sequence for ``?``, a dict for ``:name``.
+            timeout: seconds after which the statement is ended.
 
         Raises:
+            Interrupted: the timeout has passed.
             InvalidInput: it does not compile, would change something, or is more than one statement.
         """
+        seconds = check_timeout(timeout)
         statements: list[str] = []
 
         def one_statement(_: object, sql: str, __: object) -> bool:
@@ -138,7 +141,7 @@ class Handle:
                 raise InvalidInput(f"db.sql() runs one statement at a time; call it once more for {sql.strip()[:40]!r}")
             return True
 
-        with self._connections.querying() as connection:
+        with self._connections.querying(seconds) as connection:
             cursor = connection.cursor()
             cursor.exec_trace = one_statement
             try:

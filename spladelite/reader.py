@@ -18,7 +18,7 @@ from spladelite.quantize import drop_small_weights
 from spladelite.queries import QueryInput, weigher
 from spladelite.records import Explanation, Hit, Term
 from spladelite.searcher import explain_sql
-from spladelite.validate import check_count, check_id, check_min_score, check_text
+from spladelite.validate import check_count, check_id, check_min_score, check_text, check_timeout
 
 
 class Reader(Handle):
@@ -39,6 +39,7 @@ class Reader(Handle):
         fusion: str = "convex",
         rerank: Rerank | None = None,
         rerank_top: int = 50,
+        timeout: float | None = None,
     ) -> list[Hit]:
         """The exact k best documents, best first.
 
@@ -63,21 +64,24 @@ class Reader(Handle):
             rerank: a function of the query and a list of passages that returns a score for each, such as a
                 cross-encoder's; the hits are ordered by it and show it as their score.
             rerank_top: how many hits are found for it, or k if that is more.
+            timeout: seconds after which SQLite's part of the search (filter, posting lists, documents) is ended.
 
         Returns:
             Hits; an empty list for an empty query, or one without a known term.
 
         Raises:
             InvalidInput, InvalidFilter, InvalidVector, WrongType: what is wrong with an argument.
+            Interrupted: the timeout has passed.
             CorruptIndex: a row of the file contradicts itself.
         """
+        seconds = check_timeout(timeout)
         count, matching = check_count(k), compile_filter(where, where_args)
         least = None if min_score is None else check_min_score(min_score)
         wanted = count if rerank is None else max(count, check_count(rerank_top, "rerank_top"))
         while True:
             asked = check_mode(mode, weights, fusion, self._meta.layout)
             (question,) = self._questions([query], asked, encoder)
-            hits = self._search(asked, question, wanted, matching, least)
+            hits = self._search(asked, question, wanted, matching, least, seconds)
             if hits is not None:
                 return hits if rerank is None else reranked(rerank, query, hits, count)
 
@@ -92,8 +96,10 @@ class Reader(Handle):
         mode: str = "splade",
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
+        timeout: float | None = None,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
+        seconds = check_timeout(timeout)
         count, matching = check_count(k), compile_filter(where, where_args)
         least = None if min_score is None else check_min_score(min_score)
         if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
@@ -103,9 +109,11 @@ class Reader(Handle):
         todo = self._questions(queries, asked, encoder)
 
         def one(query: QueryInput, question: Question) -> list[Hit]:
-            hits = self._search(asked, question, count, matching, least)
+            hits = self._search(asked, question, count, matching, least, seconds)
             if hits is None:
-                return self.search(query, k, where, where_args, min_score, encoder, mode, weights, fusion)
+                return self.search(
+                    query, k, where, where_args, min_score, encoder, mode, weights, fusion, timeout=timeout
+                )
             return hits
 
         workers = min(os.cpu_count() or 1, len(todo))
@@ -175,10 +183,16 @@ class Reader(Handle):
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _search(
-        self, mode: Mode, question: Question, k: int, matching: Filter | None, min_score: float | None
+        self,
+        mode: Mode,
+        question: Question,
+        k: int,
+        matching: Filter | None,
+        min_score: float | None,
+        timeout: float | None,
     ) -> list[Hit] | None:
         """The hits; None if the file has moved to another model since the query was encoded."""
-        with self._connections.read() as connection:
+        with self._connections.read(timeout) as connection:
             view = self._searcher.view(connection)
             if not self._is_current(view.snapshot.meta):
                 return None

@@ -221,6 +221,17 @@ def check_count(k: object, name: str = "k") -> int:
     return min(count, 1 << 62)
 
 
+def check_timeout(timeout: object) -> float | None:
+    """Seconds above 0; None for no limit."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise WrongType(f"timeout is {_name(timeout)}; give seconds, or None for no limit")
+    if not timeout > 0:
+        raise InvalidInput(f"timeout is {timeout}; give seconds above 0, or None for no limit")
+    return float(timeout)
+
+
 def check_min_score(min_score: object) -> float:
     """A lowest score; None means any score above 0."""
     if min_score is None:
