@@ -74,7 +74,7 @@ def measure(name: str, checkpoint: str, corpus: Path, count: int) -> dict[str, f
 def memory(corpus: Path, count: int) -> list[float]:
     """MB after each tenth of the passages, encoded by the default encoder in calls of 1,000."""
     documents, _ = engine("spladelite", "")
-    marks = []
+    marks: list[float] = []
     for i, part in enumerate(in_parts(islice(passages(corpus), count), 1000)):
         documents(part)
         if i % max(1, count // 10_000) == 0:

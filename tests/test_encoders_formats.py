@@ -167,6 +167,24 @@ def test_bfloat16_stays_near(tmp_path: Path) -> None:
         load_encoder(folder, device="nonsense")
 
 
+def test_two_folders_and_pooling(tmp_path: Path) -> None:
+    documents, queries = write_mlm(tmp_path / "d", seed=2), write_mlm(tmp_path / "q", seed=1)
+    pair = load((documents, queries))
+    assert np.array_equal(pair.encode_documents(TEXTS).weights, load(documents).encode_documents(TEXTS).weights)
+    assert np.array_equal(pair.encode_queries(TEXTS).weights, load(queries).encode_queries(TEXTS).weights)
+    summed = load_encoder(documents, pooling="sum").encode_documents(TEXTS)
+    expected = reference(
+        write_sentence_transformers(tmp_path / "st", splade_modules(documents, "sum")), pair, "document"
+    )
+    assert np.abs(dense(pair, summed) - expected).max() <= 1e-4
+    with pytest.raises(InvalidInput, match="says its pooling"):
+        load_encoder(tmp_path / "st", pooling="max")
+    with pytest.raises(InvalidInput, match="pooling must be"):
+        load_encoder(documents, pooling="mean")
+    export_model((documents, queries), tmp_path / "onnx", texts=TEXTS)
+    assert load(tmp_path / "onnx").fingerprint == pair.fingerprint
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_float32(tmp_path: Path, kind: str) -> None:
     folder = write_mlm(tmp_path / "mlm", kind)

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite.encoders.folder import POOLINGS
 from spladelite.encoders.tensors import Tensor, read_header, read_static
 from spladelite.encoders.tokenizer import TextTokenizer
-from spladelite.errors import ModelError
+from spladelite.errors import InvalidInput, ModelError
 
 WINDOW_LIMIT = 510  # passages longer than what BERT reads serve retrieval badly, also where a model could
 _STATIC_FILES = ("idf.json", "query_token_weights.txt")
@@ -71,23 +72,20 @@ class Checkpoint:
     query: Source
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, query_path: Path | None = None, pooling: str | None = None) -> Checkpoint:
     """Recognise and check a transformers, OpenSearch or sentence-transformers folder.
+
+    Args:
+        path: the folder.
+        query_path: another one for queries (Efficient-SPLADE, Lassance and Clinchant 2022).
+        pooling: "max" or "sum" (SPLADE v1) where the folder does not say it, as transformers' own do not.
 
     Raises:
         ModelError: the folder is not such a model, or its files are missing, damaged or disagree; names the file.
     """
-    if not path.is_dir():
-        raise ModelError(f"{path}: not a folder; a model is a folder, the name of a model on the hub, or an object")
-    if (path / "modules.json").exists():
-        document, query = _sentence_transformers(path)
-    elif (path / "config.json").exists():
-        document, query = _transformers(path)
-    else:
-        raise ModelError(
-            f"{path}: not a model folder; expected spladelite.json, modules.json (sentence-transformers) "
-            "or config.json (transformers)"
-        )
+    document, query = _recognise(path, pooling)
+    if query_path is not None:
+        query = _recognise(query_path, pooling)[1]
     owner = next((route.path for route in (document, query) if isinstance(route, MlmRoute)), None)
     if owner is None:
         raise ModelError(f"{path}: no masked language model in it; both sides are static")
@@ -98,6 +96,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for route in (document, query):
         if isinstance(route, MlmRoute):
             check_model(route.path, tokenizer)
+            if (
+                TextTokenizer(route.path / "tokenizer.json", len(tokenizer.vocabulary)).vocabulary
+                != tokenizer.vocabulary
+            ):
+                raise ModelError(f"{route.path / 'tokenizer.json'}: another vocabulary than {tokenizer.path}")
     return Checkpoint(
         path,
         path.resolve().name,
@@ -106,6 +109,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
         _window(owner, tokenizer),
         document,
         query,
+    )
+
+
+def _recognise(path: Path, pooling: str | None) -> tuple[Source, Source]:
+    """Where the vectors of documents and of queries come from."""
+    if not path.is_dir():
+        raise ModelError(f"{path}: not a folder; a model is a folder, the name of a model on the hub, or an object")
+    if (path / "modules.json").exists():
+        if pooling is not None:
+            raise InvalidInput(f"{path} says its pooling itself, in modules.json; leave pooling= out")
+        return _sentence_transformers(path)
+    if (path / "config.json").exists():
+        return _transformers(path, pooling or "max")
+    raise ModelError(
+        f"{path}: not a model folder; expected spladelite.json, modules.json (sentence-transformers) "
+        "or config.json (transformers)"
     )
 
 
@@ -190,8 +209,10 @@ def _pad_token(path: Path) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _transformers(path: Path) -> tuple[Source, Source]:
-    document = MlmRoute(path)
+def _transformers(path: Path, pooling: str) -> tuple[Source, Source]:
+    if pooling not in POOLINGS:
+        raise InvalidInput(f"pooling must be one of {POOLINGS}, got {pooling!r}")
+    document = MlmRoute(path, pooling)
     for name in _STATIC_FILES:
         if (path / name).exists():
             return document, StaticRoute(_token_weights(path / name, path))
@@ -230,7 +251,7 @@ def _route(chain: list[tuple[str, Path]], path: Path, prompt: str) -> Source:
         config_path = chain[1][1] / "config.json"
         config = read_json(config_path)
         pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
-        if pooling not in ("max", "sum") or activation not in _ACTIVATIONS:
+        if pooling not in POOLINGS or activation not in _ACTIVATIONS:
             raise ModelError(f"{config_path}: unknown pooling {pooling!r:.80} or activation {activation!r:.80}")
         return MlmRoute(chain[0][1], pooling, _ACTIVATIONS[activation], prompt)
     raise ModelError(

@@ -11,6 +11,7 @@ import click
 
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.export import PRECISIONS
+from spladelite.encoders.folder import POOLINGS
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -60,19 +61,23 @@ def info(model: str, as_json: bool) -> None:
 @models.command()
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--queries", help="Another model for queries, a folder or a hub name.")
+@click.option("--pooling", type=click.Choice(POOLINGS), help="For transformers checkpoints; max if left out.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True)
 @click.option(
     "--texts", type=click.File(encoding="utf-8"), help="One text a line to compare on; a few of ours if left out."
 )
 @_json
-def export(model: str, folder: Path, precision: str, texts: Any, as_json: bool) -> None:
+def export(
+    model: str, folder: Path, queries: str | None, pooling: str | None, precision: str, texts: Any, as_json: bool
+) -> None:
     """Convert MODEL, a checkpoint, to an ONNX FOLDER that needs no torch, and report how near it comes.
 
     Example: spladelite models export naver/splade-v3 ./splade-v3-onnx --precision int8
     """
     from spladelite.encoders.export import SAMPLE, export_model
 
-    made = export_model(model, folder, precision, _lines(texts) or SAMPLE)
+    made = export_model((model, queries) if queries else model, folder, precision, _lines(texts) or SAMPLE, pooling)
     facts = {"folder": str(made.folder), "bytes": made.bytes}
     for side in ("document", "query"):
         facts |= {f"{side}_{key}": value for key, value in asdict(getattr(made, side)).items()}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spladelite.encoders.bodies import Parts, take_apart
-from spladelite.encoders.checkpoint import Checkpoint, MlmRoute, Source, StaticRoute, read_checkpoint, read_json
+from spladelite.encoders.checkpoint import Checkpoint, MlmRoute, Source, StaticRoute, read_json
 from spladelite.encoders.compare import Comparison, compare
 from spladelite.encoders.convert import calibrate, calibration_ids, float_model, int8_model
 from spladelite.encoders.folder import FileEntry, ModelFolder, Route
@@ -21,6 +21,9 @@ from spladelite.encoders.heads import Pooling
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.rows import Limits
 from spladelite.errors import InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from spladelite.encoders.registry import ModelName, Name
 
 PRECISIONS = ("float32", "int8")
 FLOAT32_TOLERANCE = 1e-4  # largest weight difference that a float32 export may have
@@ -53,32 +56,37 @@ class Exported:
 
 
 def export_model(
-    model: str | os.PathLike[str], folder: str | os.PathLike[str], precision: str = "float32",
+    model: ModelName, folder: Name, precision: str = "float32",
     texts: Sequence[str] = SAMPLE,
+    pooling: str | None = None,
 ) -> Exported:  # fmt: skip
     """Convert a checkpoint to an ONNX folder and compare the two.
 
     Needs torch, transformers and onnx. The folder appears complete or not at all.
 
     Args:
-        model: a folder of a masked language model, or a hub name.
+        model: a folder of a masked language model, or a hub name, or a pair of them for documents and queries.
         folder: where to write; must not exist, or be empty.
         precision: "float32", or "int8" for the output layer (see :mod:`spladelite.encoders.heads`).
         texts: what to compare on.
+        pooling: see :func:`~spladelite.encoders.registry.load_encoder`.
 
     Raises:
-        InvalidInput: unknown precision, or ``folder`` is in use.
+        InvalidInput: unknown precision or pooling, or ``folder`` is in use.
         ModelError: the model cannot be loaded or exported, or the float32 result is not the checkpoint's.
     """
-    from spladelite.encoders.registry import find_folder
+    from spladelite.encoders.registry import find_checkpoint
     from spladelite.encoders.torch import load_checkpoint
+
+    if find_spec("onnx") is None:
+        raise ModelError("exporting needs the package onnx: pip install 'spladelite[torch]'")
 
     target = Path(folder)
     if precision not in PRECISIONS:
         raise InvalidInput(f"precision must be one of {PRECISIONS}, got {precision!r}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidInput(f"{target} exists and is not an empty folder; name a new one")
-    checkpoint = read_checkpoint(find_folder(model))
+    checkpoint = find_checkpoint(model, pooling)
     reference = load_checkpoint(checkpoint, Limits(), device="cpu")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

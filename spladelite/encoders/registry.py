@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
 
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.routed import RoutedEncoder
 from spladelite.encoders.rows import Limits
 from spladelite.errors import ModelError, WrongType
+
+if TYPE_CHECKING:
+    from spladelite.encoders.checkpoint import Checkpoint
+
+Name = str | os.PathLike[str]
+ModelName = Name | tuple[Name, Name]
 
 BUNDLED = Path(__file__).parent.parent / "models" / "splade-tiny"
 
@@ -30,6 +37,7 @@ def load_encoder(
     *,
     device: str | None = None,
     dtype: str = "float32",
+    pooling: str | None = None,
     max_active_terms: int | None = None,
     min_weight: float = 0.0,
 ) -> Encoder:
@@ -37,11 +45,12 @@ def load_encoder(
 
     Args:
         model: None or the bundled model's name; the path of a model folder; a model's name on the hub ("owner/name");
-            a sentence-transformers ``SparseEncoder``; two functions ``(encode_documents, encode_queries)`` over the
-            bundled model's vocabulary (:func:`~spladelite.encoders.objects.from_functions` takes another); or an
-            encoder, which is returned as it is.
+            two folders or names, ``(for documents, for queries)``; a sentence-transformers ``SparseEncoder``; two
+            functions ``(encode_documents, encode_queries)`` over the bundled model's vocabulary
+            (:func:`~spladelite.encoders.objects.from_functions` takes another); or an encoder, returned as it is.
         device: for torch checkpoints: "cpu", "cuda", "mps", ...; by default CUDA if there is one, else the processor.
         dtype: for torch checkpoints: "float32" or "bfloat16".
+        pooling: for transformers checkpoints, which do not say it: "max" (by default) or "sum" (SPLADE v1).
         max_active_terms: keep at most so many terms of a document or query, the strongest.
         min_weight: drop weaker terms.
 
@@ -54,7 +63,13 @@ def load_encoder(
     if model is None or model == bundled_encoder().name:
         return bundled_encoder() if limits == Limits() else load_onnx_folder(BUNDLED, limits)
     if isinstance(model, str | os.PathLike):
-        return _load_folder(find_folder(model), limits, device, dtype)
+        path = find_folder(model)
+        if (path / "spladelite.json").exists():
+            return load_onnx_folder(path, limits)
+    if is_model_name(model):
+        from spladelite.encoders.torch import load_checkpoint
+
+        return load_checkpoint(find_checkpoint(model, pooling), limits, device, dtype)
     from spladelite.encoders.objects import from_functions, from_sparse_encoder, is_sparse_encoder
 
     if is_sparse_encoder(model):
@@ -87,13 +102,24 @@ def find_folder(model: str | os.PathLike[str]) -> Path:
     raise ModelError(f"{path}: no such folder, and not the name of a hub model (owner/name)")
 
 
-def _load_folder(path: Path, limits: Limits, device: str | None, dtype: str) -> Encoder:
-    if (path / "spladelite.json").exists():
-        return load_onnx_folder(path, limits)
-    from spladelite.encoders.checkpoint import read_checkpoint
-    from spladelite.encoders.torch import load_checkpoint
+def is_model_name(model: object) -> TypeGuard[ModelName]:
+    """Whether it is a path or hub name, or a pair of them."""
+    parts = model if isinstance(model, tuple) and len(model) == 2 else (model,)
+    return all(isinstance(part, str | os.PathLike) for part in parts)
 
-    return load_checkpoint(read_checkpoint(path), limits, device, dtype)
+
+def find_checkpoint(model: ModelName, pooling: str | None = None) -> Checkpoint:
+    """The checkpoint of a path or hub name, or of one for documents and one for queries.
+
+    Raises:
+        ModelError: it is not there or not a checkpoint.
+        InvalidInput: unknown ``pooling``, or the folder says its pooling itself.
+    """
+    from spladelite.encoders.checkpoint import read_checkpoint
+
+    if isinstance(model, tuple):
+        return read_checkpoint(find_folder(model[0]), find_folder(model[1]), pooling)
+    return read_checkpoint(find_folder(model), pooling=pooling)
 
 
 def _qualified(function: object) -> str:
