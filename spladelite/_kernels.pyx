@@ -28,7 +28,7 @@ import numpy as np
 
 from spladelite.postings import MAX_SEGMENT, is_full
 
-# The two loops that profit from wide registers, compiled for several processors where compiler and linker can choose
+# The loops that profit from wide registers, compiled for several processors where compiler and linker can choose
 # at run time. Multiplication and addition stay two operations, so all of them give the same bits.
 cdef extern from *:
     """
@@ -61,15 +61,23 @@ cdef extern from *:
         }
     }
 
+    /* 1 where fl(sums[i] * scales[i]) >= threshold, else 0; for 64 passages. */
+    FOR_EACH_PROCESSOR
+    static void compare_block(const float* sums, const float* scales, float threshold, uint8_t* __restrict wanted) {
+        for (int i = 0; i < 64; i++) wanted[i] = sums[i] * scales[i] >= threshold;
+    }
+
+    /* The next `size` bytes will be needed soon. */
+    static inline void fetch(const void* next, int64_t size) {
     #if defined(__GNUC__)
-    #define PREFETCH(address) __builtin_prefetch(address)
-    #else
-    #define PREFETCH(address) ((void) (address))
+        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch((const char*) next + i);
     #endif
+    }
     """
     void add_full(const uint8_t* impacts, int size, float weight, float* sums) noexcept nogil
     void block_maxima(const float* sums, int blocks, float* maxima) noexcept nogil
-    void PREFETCH(const void* address) noexcept nogil
+    void compare_block(const float* sums, const float* scales, float threshold, uint8_t* wanted) noexcept nogil
+    void fetch(const void* next, int64_t size) noexcept nogil
 
 cdef enum:
     SUMS = 65536
@@ -128,6 +136,7 @@ cdef inline bint add_window(PostingList* postings, float* sums, int start, int e
     cdef int j
     if ordinals == NULL:
         add_full(impacts + start, <int> min(count, <Py_ssize_t> end) - start, weight, sums + start)
+        fetch(impacts + end, 256)
         return True
     while i + 8 <= count and ordinals[i + 7] < end:
         for j in range(8):
@@ -137,6 +146,9 @@ cdef inline bint add_window(PostingList* postings, float* sums, int start, int e
         sums[ordinals[i]] += weight * <float> impacts[i]
         i += 1
     postings.next = i
+    # The next window will hold about as many. By then other lists have passed, and the processor has lost the thread.
+    fetch(ordinals + i, 2 * (i - first))
+    fetch(impacts + i, i - first)
     return i > first
 
 
@@ -157,7 +169,9 @@ cdef inline void push(Best* best, float score, uint32_t position) noexcept nogil
 cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* sums, Best* best) noexcept nogil:
     cdef size_t t
     cdef int start, end, b, block, i, j, n, document
-    cdef int[SCAN] wanted
+    cdef int[SCAN + 1] wanted
+    cdef uint8_t[SCAN] is_wanted
+    cdef uint64_t eight
     cdef float[BLOCKS] maxima
     cdef int pending_document = -1  # its best passage so far is pushed when the next document's first candidate comes
     cdef float pending_score = 0
@@ -169,9 +183,6 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
         end = start + WINDOW
         touched = False
         for t in range(part.first_list, part.end_list):
-            if t + 1 < part.end_list and lists[t + 1].ordinals != NULL:
-                PREFETCH(lists[t + 1].ordinals + lists[t + 1].next)
-                PREFETCH(lists[t + 1].impacts + lists[t + 1].next)
             touched |= add_window(&lists[t], sums, start, end)
         if touched:
             block_maxima(sums + start, BLOCKS, maxima)
@@ -179,11 +190,20 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
                 block = start + SCAN * b
                 if not maxima[b] * part.max_scale >= best.threshold:
                     continue
-                # Branch-free: which of the block's scores are wanted.
+                if part.size - block >= SCAN:
+                    compare_block(sums + block, part.scales + block, best.threshold, is_wanted)
+                else:
+                    for i in range(SCAN):
+                        is_wanted[i] = (
+                            i < part.size - block and sums[block + i] * part.scales[block + i] >= best.threshold
+                        )
                 n = 0
-                for i in range(min(SCAN, part.size - block)):
-                    wanted[n] = i
-                    n += sums[block + i] * part.scales[block + i] >= best.threshold
+                for i in range(0, SCAN, 8):
+                    memcpy(&eight, is_wanted + i, 8)
+                    if eight:
+                        for j in range(i, i + 8):  # no branches: they would be guessed wrong
+                            wanted[n] = j
+                            n += is_wanted[j]
                 for j in range(n):
                     i = block + wanted[j]
                     score = sums[i] * part.scales[i]

@@ -18,7 +18,7 @@ In memory a list is kept in one of two shapes that the kernels add up fast, and 
 65,536-entry accumulator. Length and ``n`` tell which it is. ::
 
     in memory    := sparse | full
-    sparse       := ordinal × count, impact × count                          3 · count bytes, when 6 · count < n
+    sparse       := ordinal × count, impact × count                          3 · count bytes, when 8 · count < n
     full         := impact × n                                               otherwise; 0 where there is no posting
 """
 
@@ -83,7 +83,7 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
 
 def is_full(count: int, size: int) -> bool:
     """Whether a list is kept full in memory: from this share on, adding zeros up is faster than jumping."""
-    return 6 * count >= size
+    return 8 * count >= size
 
 
 def in_memory(ordinals: Ordinals, impacts: Impacts, size: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,7 @@ class Segment:
         return self.terms is not None and term < 8 * len(self.terms) and bool(self.terms[term >> 3] << (term & 7) & 128)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SegmentQuery:
+class SegmentQuery(NamedTuple):
     """One segment's share of a query.
 
     Attributes:

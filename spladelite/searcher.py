@@ -9,7 +9,7 @@ this handle's own commits, says that the file changed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -48,16 +48,31 @@ class View:
     snapshot: Snapshot
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Posting lists by term, for each term one a segment, in the order of ``segment_ids``.
+
+    ``young`` has whole entries; in ``old`` a list that is not known is None.
+    """
+
+    segment_ids: tuple[int, ...]
+    young: dict[int, tuple[bytes, ...]]
+    old: Mapping[int, tuple[bytes | None, ...]]
+
+    def get(self, term: int) -> tuple[bytes | None, ...]:
+        """A term's lists, as far as they are known."""
+        return self.young.get(term) or self.old.get(term) or (None,) * len(self.segment_ids)
+
+
 class PostingCache:
-    """Posting lists of sealed segments by segment and term, in two generations. Safe among threads.
+    """Posting lists of sealed segments, in two generations. Safe among threads.
 
     What is asked for enters the young generation; when that has half of the budget it becomes the old one, and what
-    was old is dropped. Nearly the lists that "least recently used" would keep, and a hit costs one look-up.
+    was old is dropped. Nearly the lists that "least recently used" would keep, and a hit costs one look-up a term.
     """
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._young: dict[int, dict[int, bytes]] = {}
-        self._old: dict[int, dict[int, bytes]] = {}
+        self._held = Held((), {}, {})
         self._young_size = 0
         self._lock = threading.Lock()
         self._budget = budget
@@ -66,53 +81,42 @@ class PostingCache:
     def size(self) -> int:
         """What is held, in bytes."""
         with self._lock:
-            return _size(self._young) + _size(self._old)
+            return sum(map(_cost, (*self._held.young.values(), *self._held.old.values())))
 
-    def pick(self, segment_id: int, picker: Picker) -> tuple[bytes, ...] | None:
-        """A segment's lists of a query's terms, if all of them are young."""
-        try:
-            return picker(self._young[segment_id])
-        except KeyError:
-            return None
-
-    def get(self, segment_id: int, term: int) -> bytes | None:
-        """A list, if it is held."""
-        young = self._young.get(segment_id)
-        postings = young.get(term) if young else None
-        if postings is None:
-            old = self._old.get(segment_id)
-            postings = old.get(term) if old else None
-            if postings is not None:
-                self.put(segment_id, term, postings)
-        return postings
-
-    def put(self, segment_id: int, term: int, postings: bytes) -> None:
-        """Hold a list; an empty one says that the segment has none."""
-        cost = len(postings) + ENTRY_BYTES
+    def held(self, segment_ids: tuple[int, ...]) -> Held:
+        """What is known of these segments."""
+        held = self._held
+        if held.segment_ids == segment_ids:
+            return held
         with self._lock:
-            if cost > self._budget // 2 or term in self._young.get(segment_id, ()):
+            held = self._held
+            place = {segment_id: i for i, segment_id in enumerate(held.segment_ids)}
+            places = [place.get(segment_id) for segment_id in segment_ids]
+            known = held.young if self._young_size > self._budget // 4 else {**held.old, **held.young}
+            old = {term: tuple(None if i is None else lists[i] for i in places) for term, lists in known.items()}
+            self._held, self._young_size = Held(segment_ids, {}, old), 0
+            return self._held
+
+    def put(self, held: Held, term: int, lists: tuple[bytes, ...]) -> None:
+        """Hold a term's lists; an empty one says that the segment has none."""
+        cost = _cost(lists)
+        with self._lock:
+            if held is not self._held or term in held.young or cost > self._budget // 2:
                 return
             if self._young_size + cost > self._budget // 2:
-                self._old, self._young, self._young_size = self._young, {}, 0
-            self._young.setdefault(segment_id, {})[term] = postings
+                self._held, self._young_size = Held(held.segment_ids, {}, held.young), 0
+            self._held.young[term] = lists
             self._young_size += cost
 
-    def forget(self, segment_ids: set[int]) -> None:
-        """Drop the lists of segments that are gone."""
-        with self._lock:
-            for segment_id in segment_ids:
-                self._old.pop(segment_id, None)
-                self._young_size -= _size({segment_id: self._young.pop(segment_id, {})})
 
-
-def _size(lists: Mapping[int, Mapping[int, bytes]]) -> int:
-    return sum(len(postings) + ENTRY_BYTES for held in lists.values() for postings in held.values())
+def _cost(lists: Iterable[bytes | None]) -> int:
+    return sum(len(postings or b"") + ENTRY_BYTES for postings in lists)
 
 
 def picker(terms: Sequence[int]) -> Picker:
     """A function that takes the values of all the terms out of a dict, in order, or raises KeyError."""
     if len(terms) == 1:
-        return lambda held: (held[terms[0]],)
+        return lambda values: (values[terms[0]],)
     return itemgetter(*terms)
 
 
@@ -124,64 +128,68 @@ class TopK:
     ) -> None:
         self._snapshot = snapshot
         self._cache = cache
-        self._terms = [term for term, _ in query]
-        self._weights = [weight for _, weight in query]
+        self._terms, self._weights = zip(*query, strict=True)
+        self._pick = picker(self._terms)
         self._k = k
         self._min_score = min_score
         self._allowed = snapshot.alive if allowed is None else allowed
-        self._pick = picker(self._terms)
-        self._lists = [cache.pick(segment.segment_id, self._pick) for segment in snapshot.segments]
-        self._read: dict[tuple[int, int], bytes | None] = {}
+        self._held = cache.held(snapshot.segment_ids)
+        self._read: dict[int, list[bytes | None]] = {}
         self.passage_ids = np.empty(0, np.int64)
         self.scores = np.empty(0, np.float32)
 
     def run(self, connection: apsw.Connection) -> None:
         """Fill ``passage_ids`` and ``scores``, best first. ``connection`` must use this object as its ``topk``."""
-        for segment, lists in zip(self._snapshot.segments, self._lists, strict=True):
-            if lists is None:
-                for term in self._terms:
-                    self._read[segment.segment_id, term] = self._cache.get(segment.segment_id, term)
-        missing = [key for key, postings in self._read.items() if postings is None]
-        if missing:
-            segments, terms = sorted({key[0] for key in missing}), sorted({key[1] for key in missing})
+        try:
+            lists = self._pick(self._held.young)
+        except KeyError:
+            pass
+        else:
+            self._rank(lists)
+            return
+        self._read = {term: list(self._held.get(term)) for term in self._terms}
+        terms = [term for term, lists in self._read.items() if not all(postings is not None for postings in lists)]
+        segments = [
+            segment_id
+            for segment_id, lists in zip(self._held.segment_ids, zip(*self._read.values(), strict=True), strict=True)
+            if not all(postings is not None for postings in lists)
+        ]
+        if terms:
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
         else:
             self.final()
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
-        if (segment_id, term_id) not in self._read:
+        if segment_id not in self._held.segment_ids or term_id not in self._read:
             raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
-        size = next(len(segment) for segment in self._snapshot.segments if segment.segment_id == segment_id)
-        postings = checked_postings(segment_id, term_id, count, blob, checksum, size)
-        self._read[segment_id, term_id] = postings
-        self._cache.put(segment_id, term_id, postings)
+        i = self._held.segment_ids.index(segment_id)
+        size = len(self._snapshot.segments[i])
+        self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
 
     def final(self) -> int:
         """Rank; returns the number of hits."""
-        parts = [
-            SegmentQuery(segment, self._allowed.get(segment.segment_id), lists or self._lists_of(segment))
-            for segment, lists in zip(self._snapshot.segments, self._lists, strict=True)
-        ]
-        for tail in self._snapshot.tail:
-            lists = tail.lists(self._terms, self._pick)
-            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), lists))
-        self.passage_ids, self.scores = top_k(parts, self._weights, self._k, self._min_score)
-        return len(self.scores)
-
-    def _lists_of(self, segment: Segment) -> list[bytes]:
-        lists = []
-        for term in self._terms:
-            postings = self._read[segment.segment_id, term]
-            if postings is None:
-                if segment.has_term(term):
+        found = []
+        for term, lists in self._read.items():
+            for segment, postings in zip(self._snapshot.segments, lists, strict=True):
+                if postings is None and segment.has_term(term):
                     raise CorruptIndex(
                         f"posting row (segment {segment.segment_id}, term {term}) is missing; run check(repair=True)"
                     )
-                postings = b""
-                self._cache.put(segment.segment_id, term, postings)
-            lists.append(postings)
-        return lists
+            found.append(tuple(postings or b"" for postings in lists))
+            self._cache.put(self._held, term, found[-1])
+        self._rank(found)
+        return len(self.scores)
+
+    def _rank(self, lists: Sequence[tuple[bytes, ...]]) -> None:
+        parts = [
+            SegmentQuery(segment, self._allowed.get(segment.segment_id), of_segment)
+            for segment, of_segment in zip(self._snapshot.segments, zip(*lists, strict=True), strict=True)
+        ]
+        for tail in self._snapshot.tail:
+            of_tail = tail.lists(self._terms, self._pick)
+            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), of_tail))
+        self.passage_ids, self.scores = top_k(parts, self._weights, self._k, self._min_score)
 
 
 class Searcher:
@@ -211,10 +219,8 @@ class Searcher:
         """The state of the index that this read transaction sees."""
         version = (connection, connection.execute("PRAGMA data_version").get, self._commits)
         if getattr(self._local, "version", None) != version:
-            held = set(self._segments)
             self._local.snapshot = read_snapshot(connection, self._segments)
             self._local.version = version
-            self._cache.forget(held - set(self._segments))
         return View(connection, self._local.snapshot)
 
     def top_k(

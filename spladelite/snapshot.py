@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import apsw
 import numpy as np
@@ -32,7 +33,14 @@ REMEMBERED_FILTERS = 16
 LAST_ROWID = (1 << 63) - 1
 
 Allowed = dict[int, NDArray[np.uint8]]
-Picker = Callable[[Mapping[int, bytes]], tuple[bytes, ...]]
+T = TypeVar("T")
+
+
+class Picker(Protocol):
+    """Takes the values of certain keys out of a mapping, in order; KeyError if one is missing."""
+
+    def __call__(self, values: Mapping[int, T], /) -> tuple[T, ...]:
+        """The values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +79,7 @@ class Snapshot:
         tail: the unsealed passages; in order, after all segments.
         filters: the masks of the latest filters, by their SQL and arguments.
         verified_blocks: rows of ``dense_block`` whose checksums a search has verified.
+        segment_ids: of ``segments``.
     """
 
     meta: Meta
@@ -79,6 +88,10 @@ class Snapshot:
     tail: tuple[TailPart, ...]
     filters: OrderedDict[object, Allowed] = field(default_factory=OrderedDict)
     verified_blocks: set[int] = field(default_factory=set)
+    segment_ids: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segment_ids", tuple(segment.segment_id for segment in self.segments))
 
     @property
     def all_segments(self) -> tuple[Segment, ...]:
