@@ -68,9 +68,9 @@ def test_fusion_equals_a_loop(a: dict[int, float], b: dict[int, float], weight: 
 
 
 def test_default_weights() -> None:
-    assert default_weights({"splade": 1, "bm25": 1}, 3) == pytest.approx({"splade": 0.75, "bm25": 0.25})
+    assert default_weights({"splade": 1, "bm25": 1}, 3) == pytest.approx({"splade": 11 / 14, "bm25": 3 / 14})
     assert default_weights({"splade": 1, "bm25": 1}, 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
-    assert default_weights({"splade": 1, "bm25": 1, "dense": 1}, 6) == pytest.approx(
+    assert default_weights({"splade": 1, "bm25": 1, "dense": 1}, 7) == pytest.approx(
         {"splade": 0.375, "bm25": 0.25, "dense": 0.375}
     )
     assert default_weights({"splade": 1, "dense": 1}, 6) == {"splade": 0.5, "dense": 0.5}
