@@ -85,8 +85,8 @@ def fuse(parts: Mapping[str, Ranking], weights: Mapping[str, float], k: int, fus
 def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
-    Beside one other part BM25 gets a fourteenth for each distinct word of the query, stop words not counted, and at most
-    a half; beside two others half of that. The others share the rest. A short question gives exact matching little
+    Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
+    half; beside two others half of that. The others share the rest. A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
     queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/fusion.py).
     """
