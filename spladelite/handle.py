@@ -135,8 +135,10 @@ class Handle:
         seconds = check_timeout(timeout)
         statements: list[str] = []
 
-        def one_statement(_: object, sql: str, __: object) -> bool:
+        def one_statement(cursor: apsw.Cursor, sql: str, _: object) -> bool:
             statements.append(sql)
+            if not cursor.is_readonly:  # VACUUM INTO, which needs no permission of an authorizer
+                raise InvalidInput("db.sql() runs statements that read; use db.export() to write a copy")
             if len(statements) > 1:
                 raise InvalidInput(f"db.sql() runs one statement at a time; call it once more for {sql.strip()[:40]!r}")
             return True

@@ -95,6 +95,12 @@ def int_array(values: Sequence[int] | NDArray[np.int64]) -> Any:
     return apsw.carray(np.ascontiguousarray(values, np.int64))
 
 
+_NOT_CLOSED = (
+    "A file that was not closed needs a folder that can be written, even to be read; where nobody else uses it, "
+    "immutable=True opens it"
+)
+
+
 @contextmanager
 def translated(path: str) -> Iterator[None]:
     """Turn apsw's exceptions, and those that its bindings let through, into ours. The cause stays attached."""
@@ -113,12 +119,9 @@ def translated(path: str) -> Iterator[None]:
     except apsw.CorruptError as error:
         raise CorruptIndex(f"{path} is damaged: {error}; restore a backup, or run check(repair=True)") from error
     except apsw.ReadOnlyError as error:
-        raise ReadOnly(f"{path} cannot be written: {error}; open it with read_only=True") from error
+        raise ReadOnly(f"{path} cannot be written: {error}; {_NOT_CLOSED}") from error
     except apsw.CantOpenError as error:
-        raise NotADatabase(
-            f"{path} cannot be opened: {error}; may you read it? A file that was not closed needs a folder that can "
-            f"be written; where nobody else uses it, immutable=True opens it"
-        ) from error
+        raise NotADatabase(f"{path} cannot be opened: {error}; may you read it? {_NOT_CLOSED}") from error
     except apsw.FullError as error:
         raise DatabaseError(f"{path}: no space left to write; nothing of this call was stored") from error
     except apsw.TooBigError as error:

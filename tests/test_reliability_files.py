@@ -1,0 +1,779 @@
+"""Which file states open in which mode, and what stays beside a file."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import apsw
+import pytest
+from torture.words import WordModel
+
+from spladelite import SpladeLite
+from spladelite.errors import (
+    CorruptIndex,
+    DatabaseError,
+    Interrupted,
+    InvalidInput,
+    NotADatabase,
+    ReadOnly,
+    SpladeLiteError,
+    UnsupportedFormat,
+)
+
+MODEL = WordModel()
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions, signals, links or forks")
+
+
+def open_database(path: Path | str, **options: Any) -> SpladeLite:
+    return SpladeLite(path, MODEL, **options)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "kb.db"
+    with open_database(path) as db:
+        db.add(["w1 w2", "w2 w3"], ids=["a", "b"])
+    return path
+
+
+@pytest.fixture
+def unclosed(tmp_path: Path, file: Path) -> Path:
+    """What a killed process leaves: a file in WAL format, and its log."""
+    folder = tmp_path / "unclosed"
+    folder.mkdir()
+    db = open_database(file)
+    db.add("w3 w4", ids="c")
+    for name in ("kb.db", "kb.db-wal"):
+        subprocess.run([sys.executable, "-c", COPY, str(file.parent / name), str(folder / name)], check=True)
+    db.close()
+    return folder / "kb.db"
+
+
+COPY = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
+
+
+# --- at rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_file_is_one_plain_file(file: Path) -> None:
+    assert names(file) == ["kb.db"]
+    assert file.read_bytes()[18:20] == b"\1\1"  # not the WAL format
+
+
+def test_the_last_writer_closes_it_whichever_that_is(file: Path) -> None:
+    first, second = open_database(file), open_database(file)
+    second.add("w5", ids="e")
+    first.close()
+    second.close()
+    assert names(file) == ["kb.db"]
+    assert file.read_bytes()[18:20] == b"\1\1"
+
+
+def test_a_writer_that_closes_before_a_reader_leaves_a_complete_file(file: Path) -> None:
+    with open_database(file, read_only=True) as reader:
+        assert len(reader) == 2
+        with open_database(file) as db:
+            db.add("w5", ids="e")
+        assert not file.with_name("kb.db-wal").exists() or not file.with_name("kb.db-wal").stat().st_size
+        assert len(reader) == 3
+
+
+def test_a_thread_that_never_used_the_handle_may_close_it(file: Path) -> None:
+    db = open_database(file)
+    db.add("w5", ids="e")
+    thread = threading.Thread(target=db.close)
+    thread.start()
+    thread.join()
+    assert names(file) == ["kb.db"]
+
+
+def test_a_handle_that_goes_without_close_leaves_one_plain_file(file: Path) -> None:
+    db = open_database(file)
+    db.add("w5", ids="e")
+    del db
+    gc.collect()
+    assert names(file) == ["kb.db"]
+    assert file.read_bytes()[18:20] == b"\1\1"
+
+
+def test_a_failing_model_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SpladeLiteError):
+        SpladeLite(tmp_path / "new.db", tmp_path / "no such model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(NotADatabase, match="not one of SpladeLite's"):
+        open_database(path)
+    assert path.read_bytes() == before
+    assert names(path) == ["theirs.db"]
+
+
+def test_closing_twice_and_using_a_closed_handle(file: Path) -> None:
+    db = open_database(file)
+    db.close()
+    db.close()
+    with pytest.raises(DatabaseError, match="closed"):
+        db.search("w1")
+
+
+# --- the table of file states ----------------------------------------------------------------------------------------
+
+CHILD = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+folder, name, options = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+from spladelite import SpladeLite
+from torture.words import WordModel
+model = WordModel()
+if hasattr(os, "setuid") and os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+os.chdir("/")
+try:
+    with SpladeLite(os.path.join(folder, name), model, **options) as db:
+        print(len(db.search({2: 1.0, 3: 1.0, 4: 1.0})), "hits")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def as_nobody(path: Path, **options: Any) -> str:
+    """What an ordinary user gets who opens the file: root may write everywhere."""
+    python_path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path.parent), path.name, repr(options)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+        os.chmod(folder, 0o777)
+
+
+def placed(source: Path, folder: Path, file_mode: int, folder_mode: int) -> Path:
+    for name in ("kb.db", "kb.db-wal"):
+        if source.with_name(name).exists():
+            (folder / name).write_bytes(source.with_name(name).read_bytes())
+            os.chmod(folder / name, file_mode)
+    os.chmod(folder, folder_mode)
+    return folder / "kb.db"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "options", "expected"),
+    [
+        (0o666, 0o777, {}, "2 hits"),
+        (0o444, 0o777, {}, "ReadOnly"),
+        (0o666, 0o555, {}, "ReadOnly"),
+        (0o444, 0o555, {}, "ReadOnly"),
+        (0o444, 0o777, {"read_only": True}, "2 hits"),
+        (0o444, 0o555, {"read_only": True}, "2 hits"),
+        (0o444, 0o555, {"immutable": True}, "2 hits"),
+        (0o000, 0o777, {"read_only": True}, "NotADatabase"),
+    ],
+)
+def test_a_closed_file(
+    file: Path, public: Path, file_mode: int, folder_mode: int, options: dict[str, Any], expected: str
+) -> None:
+    assert as_nobody(placed(file, public, file_mode, folder_mode), **options) == expected
+
+
+@posix
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "options", "expected"),
+    [
+        (0o666, 0o777, {}, "3 hits"),
+        (0o666, 0o777, {"read_only": True}, "3 hits"),
+        (0o444, 0o555, {"read_only": True}, "NotADatabase"),
+        (0o444, 0o555, {"immutable": True}, "DatabaseError"),
+    ],
+)
+def test_a_file_that_was_not_closed(
+    unclosed: Path, public: Path, file_mode: int, folder_mode: int, options: dict[str, Any], expected: str
+) -> None:
+    assert as_nobody(placed(unclosed, public, file_mode, folder_mode), **options) == expected
+
+
+@posix
+def test_a_wal_file_without_its_log_opens_as_immutable(unclosed: Path, public: Path) -> None:
+    """A copy of the main file alone, taken after a checkpoint, in a folder that cannot be written."""
+    db = open_database(unclosed)
+    with db._connections.outside_transaction() as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    subprocess.run([sys.executable, "-c", COPY, str(unclosed), str(public / "kb.db")], check=True)
+    db.close()
+    os.chmod(public / "kb.db", 0o444)
+    os.chmod(public, 0o555)
+    assert as_nobody(public / "kb.db", read_only=True) == "ReadOnly"
+    assert as_nobody(public / "kb.db", immutable=True) == "3 hits"
+
+
+def test_paths_that_cannot_be_a_database(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "text.db").write_text("This is a text, and a rather long one, so that it could be a header." * 20)
+    cases: list[tuple[object, dict[str, Any], type[Exception]]] = [
+        (tmp_path, {}, NotADatabase),
+        (tmp_path / "missing" / "kb.db", {}, NotADatabase),
+        (tmp_path / "missing.db", {"read_only": True}, NotADatabase),
+        (tmp_path / "missing.db", {"immutable": True}, NotADatabase),
+        (tmp_path / "text.db", {}, NotADatabase),
+        (tmp_path / "nul\0.db", {}, NotADatabase),
+        (b"bytes.db", {}, TypeError),
+        ("", {}, TypeError),
+        (7, {}, TypeError),
+        (file, {"durability": "none"}, InvalidInput),
+    ]
+    for path, options, error in cases:
+        with pytest.raises(error):
+            SpladeLite(path, MODEL, **options)  # type: ignore[arg-type]
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(NotADatabase, match="empty"):
+        open_database(tmp_path / "empty.db", read_only=True)
+    open_database(tmp_path / "empty.db").close()  # as sqlite3 does, an empty file is a new one
+
+
+@posix
+def test_fifos_links_and_loops(tmp_path: Path, file: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.db").symlink_to(file)
+    (tmp_path / "loop.db").symlink_to(tmp_path / "loop.db")
+    for name in ("fifo", "loop.db"):
+        with pytest.raises(NotADatabase):
+            open_database(tmp_path / name)
+    with open_database(tmp_path / "link.db") as db:
+        db.add("w9", ids="z")
+        with open_database(file) as same:
+            assert "z" in same
+    assert names(file) == ["fifo", "kb.db", "link.db"] or "kb.db-wal" not in names(file)
+
+
+@posix
+def test_a_hard_link_is_only_read(tmp_path: Path, file: Path) -> None:
+    os.link(file, tmp_path / "other.db")
+    with pytest.raises(ReadOnly, match="hard links"):
+        open_database(file)
+    with open_database(file, read_only=True) as db:
+        assert len(db) == 2
+
+
+def test_writing_through_a_read_only_handle(file: Path) -> None:
+    for options in ({"read_only": True}, {"immutable": True}):
+        with open_database(file, **options) as db:
+            calls: list[Callable[[], object]] = [
+                partial(db.add, "w1"),
+                partial(db.delete, "a"),
+                partial(db.update, "a", "w2"),
+                db.optimize,
+                partial(db.create_metadata_index, "x"),
+            ]
+            for call in calls:
+                with pytest.raises(ReadOnly):
+                    call()
+        assert names(file) == ["kb.db"]
+
+
+def test_a_network_file_system_gets_a_rollback_journal_and_one_warning(file: Path) -> None:
+    with patch("spladelite.connection.on_network", lambda _: True):
+        with pytest.warns(UserWarning, match="write-ahead logging"):
+            db = open_database(file)
+        assert in_threads(2, lambda _: db.get("a")) == []  # once is enough: another warning would be an error
+        with db._connections.outside_transaction() as connection:
+            assert connection.pragma("journal_mode") == "truncate"
+            assert connection.pragma("synchronous") == 3
+        db.add("w5", ids="e")
+        db.close()
+    with open_database(file, read_only=True) as db:
+        assert "e" in db
+
+
+def test_durability_decides_what_a_commit_waits_for(file: Path) -> None:
+    for durability, level in (("full", 2), ("fast", 1)):
+        with open_database(file, durability=durability) as db, db._connections.outside_transaction() as connection:
+            assert connection.pragma("synchronous") == level
+            assert connection.pragma("journal_mode") == "wal"
+
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+
+def edit(path: Path, *statements: str) -> None:
+    connection = apsw.Connection(str(path))
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("PRAGMA user_version = 99", UnsupportedFormat),
+        ("PRAGMA user_version = 0", CorruptIndex),
+        ("PRAGMA user_version = -1", CorruptIndex),
+        ("PRAGMA application_id = 1", NotADatabase),
+    ],
+)
+def test_a_file_of_another_version_or_program(file: Path, statement: str, error: type[Exception]) -> None:
+    edit(file, statement)
+    for options in ({}, {"read_only": True}, {"immutable": True}):
+        with pytest.raises(error):
+            open_database(file, **options)
+
+
+def test_an_older_format_is_migrated_by_a_writer_and_named_to_a_reader(file: Path) -> None:
+    from torture.kill import MORE_FORMATS, use_formats
+
+    from spladelite.migrations import migrations
+
+    try:
+        use_formats([*migrations(), *MORE_FORMATS])
+        with pytest.raises(ReadOnly, match="older format"):
+            open_database(file, read_only=True)
+        with open_database(file) as db:
+            assert db.check() == []
+            assert db.stats().format == 1 + len(MORE_FORMATS)
+            assert len(db.search({2: 1.0})) == 2
+    finally:
+        use_formats(migrations())
+    with pytest.raises(UnsupportedFormat):
+        open_database(file)
+
+
+# --- a second SQLite in the process ----------------------------------------------------------------------------------
+
+
+@posix
+def test_sqlite3_and_open_are_kept_from_an_open_file_under_all_its_names(tmp_path: Path, file: Path) -> None:
+    import sqlite3
+
+    (tmp_path / "alias.db").symlink_to(file)
+    relative = os.path.relpath(file)
+    db = open_database(file)
+    for name in (str(file), tmp_path / "alias.db", relative, f"file:{file}?mode=ro"):
+        with pytest.raises(DatabaseError, match="second copy"):
+            sqlite3.connect(name, uri=str(name).startswith("file:"))
+    with pytest.warns(UserWarning, match="plain file handle"), open(tmp_path / "alias.db", "rb"):
+        pass
+    db.close()
+    sqlite3.connect(file).close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.read_bytes()
+
+
+def test_a_copy_never_takes_the_place_of_a_file_that_is_in_use(tmp_path: Path, file: Path, unclosed: Path) -> None:
+    with open_database(file) as db:
+        other = open_database(tmp_path / "other.db")
+        for target in (tmp_path / "other.db", unclosed, file):
+            for copy in (db.export, db.backup):
+                with pytest.raises(InvalidInput):
+                    copy(target)
+        other.close()
+        db.export(tmp_path / "other.db")
+        with open_database(tmp_path / "other.db") as copied:
+            assert len(copied) == 3
+    assert not [name for name in names(file) if name.endswith(".part")]
+
+
+def test_an_export_that_fails_leaves_the_old_file(tmp_path: Path, file: Path) -> None:
+    target = tmp_path / "copy.db"
+    target.write_bytes(b"old")
+
+    def refuse(_: int, __: int) -> None:
+        raise RuntimeError("enough")
+
+    with open_database(file) as db, pytest.raises(RuntimeError, match="enough"):
+        db.backup(target, progress=refuse)
+    assert target.read_bytes() == b"old"
+    assert not [name for name in names(target) if name.endswith(".part")]
+
+
+# --- hostile SQL and schemas -----------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "trigger": "CREATE TRIGGER evil AFTER INSERT ON document BEGIN DELETE FROM document; END",
+    "temp-like name": "CREATE TRIGGER sqliteXstat1 AFTER INSERT ON document BEGIN DELETE FROM passage; END",
+    "view": "CREATE VIEW evil AS SELECT splade_score(1, 'x')",
+    "table": "CREATE TABLE extra (a)",
+    "index": "CREATE INDEX evil ON document (upper(text))",
+    "virtual table": "CREATE VIRTUAL TABLE evil USING fts5(a)",
+    "generated column": "ALTER TABLE document ADD COLUMN evil TEXT AS (upper(text))",
+    "default": "ALTER TABLE passage ADD COLUMN evil INTEGER DEFAULT 7",
+    "missing index": "ALTER TABLE tombstone RENAME TO grave",
+    "missing view": "DROP VIEW document_term",
+    "view for a table": "DROP TABLE term; CREATE VIEW term AS SELECT 1 AS term_id, 'a' AS term",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_schema_that_is_not_exactly_ours_is_refused_before_a_row_is_read(file: Path, kind: str) -> None:
+    edit(file, HOSTILE[kind])
+    for options in ({}, {"read_only": True}, {"immutable": True}):
+        with pytest.raises(NotADatabase, match="schema"):
+            open_database(file, **options)
+
+
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("passage", "UPDATE passage SET impacts = 'text'"),
+        ("passage", "UPDATE passage SET scale = x'00', doc_id = 'x'"),
+        ("segment", "UPDATE segment SET size = x'00'"),
+        ("segment", "UPDATE segment SET last_passage_id = 'x'"),
+        ("posting", "UPDATE posting SET count = 'x'"),
+        ("document", "UPDATE document SET text = x'FF'"),
+        ("document", "UPDATE document SET metadata = 7.5, passages = 'x'"),
+    ],
+)
+def test_values_that_strict_tables_do_not_allow_are_damage(tmp_path: Path, table: str, statement: str) -> None:
+    path = tmp_path / "kb.db"
+    questions: list[Callable[[SpladeLite], object]] = [lambda db: db.search({2: 1.0}), lambda db: db.get("a"), list]
+    with open_database(path, tail_size=1) as db:
+        db.add(["w1 w2", "w2 w3"], ids=["a", "b"])
+        answers = [question(db) for question in questions]
+    (strict,) = [row[0] for row in raw(path, "SELECT sql FROM sqlite_schema WHERE name = ?", table)]
+    loose = strict.replace(" STRICT,", "").replace(" STRICT", "")
+    for schema, change in ((loose, statement), (strict, None)):
+        raw(path, "UPDATE sqlite_schema SET sql = ? WHERE name = ?", schema, table)
+        if change:
+            raw(path, change)
+    with open_database(path, read_only=True) as db:
+        for question, answer in zip(questions, answers, strict=True):
+            with suppress(SpladeLiteError):
+                assert question(db) == answer
+        assert db.check() != []
+
+
+def raw(path: Path, sql: str, *args: Any) -> list[Any]:
+    """Run a statement that may change the schema's text."""
+    connection = apsw.Connection(str(path))
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    connection.execute("PRAGMA writable_schema = ON")
+    rows = connection.execute(sql, args).fetchall()
+    connection.close()
+    return rows
+
+
+REFUSED = [
+    "INSERT INTO document VALUES (1, 'x', 'x', '{}', 1, x'', 0)",
+    "DELETE FROM document",
+    "UPDATE meta SET value = ''",
+    "DROP TABLE document",
+    "CREATE TEMP TABLE t (a)",
+    "CREATE TABLE t (a)",
+    "PRAGMA writable_schema = 1",
+    "PRAGMA journal_mode = DELETE",
+    "PRAGMA query_only = 0",
+    "BEGIN IMMEDIATE",
+    "VACUUM",
+    "VACUUM INTO 'stolen.db'",
+    "REINDEX",
+    "ANALYZE",
+    "SELECT load_extension('evil')",
+    "SELECT writefile('a', 'b')",
+    "SELECT topk(1, 2, 3, 4, 5)",
+    "ATTACH 'missing.db' AS missing",
+    "SELECT 1; DELETE FROM document",
+    "nonsense",
+    "SELECT * FROM no_such_table",
+    "SELECT zeroblob(2000000000)",
+    "",
+]
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_user_sql_reads_and_nothing_else(
+    file: Path, tmp_path: Path, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_database(file) as db:
+        with suppress(InvalidInput, DatabaseError):
+            assert db.sql(statement) == []
+        assert list(db) == ["a", "b"]
+        db.add("w5", ids="e")
+        assert db.check() == []
+    assert names(file) == ["kb.db"]
+
+
+def test_an_attached_file_takes_no_part_in_our_transactions(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    edit(other, "CREATE TABLE t (a)", "INSERT INTO t VALUES (7)", "CREATE VIEW v AS SELECT splade_score(1, 'w1') AS s")
+    with open_database(file) as db:
+        db.sql("ATTACH ? AS other", [str(other)])
+        assert db.sql("SELECT a FROM other.t") == [(7,)]
+        with pytest.raises(InvalidInput):
+            db.sql("SELECT s FROM other.v")  # a stranger's view may not call our functions
+        with pytest.raises(InvalidInput):
+            db.sql("INSERT INTO other.t VALUES (8)")
+        writer = apsw.Connection(str(other))
+        writer.execute("BEGIN IMMEDIATE; INSERT INTO t VALUES (9)")
+        db.add("w5", ids="e")  # not held up by the other file's lock
+        writer.execute("COMMIT")
+        writer.close()
+        db.sql("ATTACH ? AS myself", [str(file)])
+        assert db.sql("SELECT count(*) FROM myself.document") == [(3,)]
+    with open_database(file) as db:
+        assert db.check() == []
+
+
+# --- interruption ----------------------------------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_timeout_ends_a_statement_and_the_handle_goes_on(file: Path) -> None:
+    with open_database(file) as db:
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            db.sql(ENDLESS, timeout=0.1)
+        slow = "(SELECT count(*) FROM json_each(?) a, json_each(?) b) < 0"
+        numbers = json.dumps(list(range(3000)))
+        with pytest.raises(Interrupted):
+            db.search({2: 1.0}, where=slow, where_args=[numbers, numbers], timeout=0.05)
+        assert time.monotonic() - began < 5
+        assert len(db.search({2: 1.0}, timeout=60)) == 2
+        for wrong in (0, -1, "1", True):
+            with pytest.raises((ValueError, TypeError)):
+                db.search({2: 1.0}, timeout=wrong)  # type: ignore[arg-type]
+
+
+@posix
+def test_ctrl_c_ends_a_statement(file: Path) -> None:
+    with open_database(file) as db:
+        timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            db.sql(ENDLESS)
+        timer.join()
+        assert len(db.search({2: 1.0})) == 2
+
+
+@posix
+def test_ctrl_c_ends_waiting_for_a_lock(file: Path) -> None:
+    with open_database(file) as db, open_database(file) as other:
+        with other._connections.write():
+            timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timer.start()
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                db.add("w5", ids="e")
+            timer.join()
+            assert time.monotonic() - began < 5
+        db.add("w5", ids="e")
+        assert "e" in other
+
+
+def test_an_exception_at_any_point_of_a_transaction_leaves_no_lock(file: Path) -> None:
+    with open_database(file) as db, open_database(file) as other:
+        real = apsw.Connection.execute
+        for statement in ("BEGIN IMMEDIATE", "COMMIT"):
+            for late in (False, True):
+                with pytest.raises(KeyboardInterrupt), interrupting(db, statement, late):
+                    db.delete("nobody")
+                other.upsert("w7", ids="g")
+        assert apsw.Connection.execute is real
+        assert db.check() == []
+
+
+class interrupting:  # noqa: N801
+    """Ctrl-C just before or just after a statement of the handle's connection."""
+
+    def __init__(self, db: SpladeLite, statement: str, late: bool) -> None:
+        with db._connections.outside_transaction() as connection:
+            self._connection = connection
+        self._statement, self._late = statement, late
+
+    def __enter__(self) -> None:
+        def trace(_: object, sql: str, __: object) -> bool:
+            if sql == self._statement:
+                if self._late:
+                    signal.raise_signal(signal.SIGINT)
+                else:
+                    raise KeyboardInterrupt
+            return True
+
+        self._connection.exec_trace = trace
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.exec_trace = None
+
+
+def test_an_error_in_rollback_does_not_hide_the_first(file: Path) -> None:
+    with open_database(file) as db:
+
+        def fail(*_: object) -> bool:
+            raise apsw.IOError("the second")
+
+        def work() -> None:
+            with db._connections.write() as connection:
+                connection.execute("DELETE FROM document")
+                connection.exec_trace = fail
+                raise RuntimeError("the first")
+
+        with pytest.raises(RuntimeError, match="the first"):
+            work()
+        assert len(db) == 2
+        db.add("w5", ids="e")
+
+
+# --- threads and processes -------------------------------------------------------------------------------------------
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> list[BaseException]:
+    errors: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - reported by the caller
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_sixteen_threads_on_one_handle(tmp_path: Path, place: str) -> None:
+    path = ":memory:" if place == "memory" else str(tmp_path / "threads.db")
+    with SpladeLite(path, MODEL, tail_size=8, segment_size=32) as db:
+
+        def work(number: int) -> None:
+            for i in range(12):
+                db.add(f"w{number} w{i}", ids=f"{number}-{i}")
+                assert f"{number}-{i}" in {hit.id for hit in db.search({number: 1.0}, 1000)}
+                if i % 3 == 2:
+                    assert db.delete(f"{number}-{i}") == 1
+                assert db.sql("SELECT count(*) FROM document")[0][0] > 0
+
+        assert in_threads(16, work) == []
+        assert len(db) == 16 * 8
+        assert db.check() == []
+
+
+def test_threads_that_come_and_go_share_connections(file: Path) -> None:
+    with open_database(file) as db:
+        for _ in range(30):
+            assert in_threads(1, lambda _: db.search("w2")) == []
+        assert len(db._connections._seats) <= 3
+
+
+def test_close_waits_for_calls_in_other_threads(file: Path) -> None:
+    for _ in range(5):
+        db = open_database(file)
+        began = threading.Event()
+        outcomes: list[object] = []
+
+        def work(db: SpladeLite = db, began: threading.Event = began, outcomes: list[object] = outcomes) -> None:
+            try:
+                for i in range(1000):
+                    db.upsert(f"w{i % 9}", ids=f"t{i % 5}")
+                    outcomes.append(i)
+                    began.set()
+            except DatabaseError as error:
+                outcomes.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        began.wait()
+        db.close()
+        thread.join()
+        assert isinstance(outcomes[-1], DatabaseError)
+        assert names(file) == ["kb.db"]
+        with open_database(file) as again:
+            assert again.check() == []
+
+
+@posix
+def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None:
+    """SQLite believes that a child holds its parent's locks; the parent's close() would then delete the child's log."""
+    db = open_database(file)
+    db.add("w5", ids="parent")
+    db.search("w5")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            db.add("w6", ids="child 1")
+            os.write(writing, b"1")
+            time.sleep(0.5)  # meanwhile the parent closes, as the last one that it knows of
+            db.add("w6", ids="child 2")
+            db.close()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - the parent sees the status
+            os._exit(1)
+    os.read(reading, 1)
+    db.add("w7", ids="parent 2")
+    db.close()
+    assert os.waitpid(child, 0)[1] == 0
+    with open_database(file) as again:
+        assert {"parent", "child 1", "child 2", "parent 2"} <= set(again)
+        assert again.check() == []
+
+
+@posix
+def test_a_fork_in_the_middle_of_a_call_is_refused_in_the_child(file: Path) -> None:
+    db = open_database(file)
+    with db._connections.write() as connection:
+        connection.execute("UPDATE document SET text = 'half'")
+        child = os.fork()
+        if child == 0:
+            try:
+                db.search("w1")
+            except DatabaseError as error:
+                os._exit(0 if "forked" in str(error) else 2)
+            except BaseException:  # noqa: BLE001 - the parent sees the status
+                os._exit(3)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        connection.execute("UPDATE document SET text = 'half'")
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
+    assert db.check() == []
+    db.close()
+
+
+def test_a_spawned_process_shares_the_file(file: Path) -> None:
+    with open_database(file) as db:
+        code = (
+            "import sys; from spladelite import SpladeLite; from torture.words import WordModel\n"
+            "with SpladeLite(sys.argv[1], WordModel()) as db: db.add('w9', ids='spawned')"
+        )
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        subprocess.run([sys.executable, "-c", code, str(file)], check=True, env=env)
+        assert "spawned" in db
