@@ -721,28 +721,32 @@ def test_close_waits_for_calls_in_other_threads(file: Path) -> None:
 
 @posix
 def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None:
-    """SQLite believes that a child holds its parent's locks; the parent's close() would then delete the child's log."""
+    """SQLite believes that a child holds its parent's locks; the parent's close() would delete the child's log."""
     db = open_database(file)
     db.add("w5", ids="parent")
     db.search("w5")
-    reading, writing = os.pipe()
+    from_child, to_parent = os.pipe()
+    from_parent, to_child = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             db.add("w6", ids="child 1")
-            os.write(writing, b"1")
-            time.sleep(0.5)  # meanwhile the parent closes, as the last one that it knows of
+            os.write(to_parent, b"1")
+            os.read(from_parent, 1)
             db.add("w6", ids="child 2")
             db.close()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - the parent sees the status
             os._exit(1)
-    os.read(reading, 1)
+    os.read(from_child, 1)
     db.add("w7", ids="parent 2")
-    db.close()
+    db.close()  # as the last one that this process knows of
+    with open_database(file) as again:
+        again.add(["w8", *(f"w{i}" for i in range(20))], ids=["parent 3", *(f"p{i}" for i in range(20))])
+    os.write(to_child, b"1")
     assert os.waitpid(child, 0)[1] == 0
     with open_database(file) as again:
-        assert {"parent", "child 1", "child 2", "parent 2"} <= set(again)
+        assert {"parent", "child 1", "child 2", "parent 2", "parent 3"} <= set(again)
         assert again.check() == []
 
 
