@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,10 @@ class TestCheckpoints:
     def test_missing_file(self, mlm: Path, name: str) -> None:
         (mlm / name).unlink()
         self.refused(mlm, name.replace(".", r"\.") if name != "config.json" else "not a model folder")
+
+    def test_without_torch(self, mlm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", None)
+        self.refused(mlm, r"install the extra: pip install 'spladelite\[torch\]'")
 
     def test_pickle(self, mlm: Path) -> None:
         (mlm / "model.safetensors").rename(mlm / "pytorch_model.bin")

@@ -9,7 +9,8 @@ from pathlib import Path
 from spladelite.errors import ModelError
 
 # Never a pickle, never code.
-PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.onnx", "*.model"]
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.onnx"]
+IGNORED = ["onnx/*", "openvino/*"]  # other programs' copies of the same weights
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -38,9 +39,12 @@ def fetch(name: str) -> Path:
     if constants.is_offline_mode() or os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "True", "yes", "on"):
         raise ModelError(f"{name!r} is neither a folder nor in the hub cache, and HF_HUB_OFFLINE forbids to fetch it")
     try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+        folder = Path(snapshot_download(name, allow_patterns=PATTERNS, ignore_patterns=IGNORED))
     except Exception as error:  # httpx, OSError and hub errors alike
         raise ModelError(f"{name!r} is not a folder, and the hub did not give it: {error}") from error
+    if not _complete(folder):
+        raise ModelError(f"the hub has neither safetensors nor ONNX of {name!r}; a pickle is never loaded")
+    return folder
 
 
 def cached_names() -> list[str]:
@@ -58,8 +62,11 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+        folder = Path(snapshot_download(name, allow_patterns=PATTERNS, ignore_patterns=IGNORED, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    complete = any(folder.rglob("*.safetensors")) or any(folder.rglob("*.onnx"))
-    return folder if complete else None
+    return folder if _complete(folder) else None
+
+
+def _complete(folder: Path) -> bool:
+    return any(folder.rglob("*.safetensors")) or any(folder.rglob("*.onnx"))

@@ -137,7 +137,9 @@ def _read_definition(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path}: {path.stat().st_size} bytes, more than any tokenizer has ({_MAX_BYTES})")
         definition = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{path}: missing; a model needs its tokenizer in the `tokenizers` JSON format") from None
+        raise ModelError(
+            f"{path}: missing; AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(definition, dict) or not isinstance(definition.get("model"), dict):
