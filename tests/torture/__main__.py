@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torture import Tally, damage, faults, kill, oracle, power, processes
+from torture import Tally, damage, faults, inputs, kill, oracle, power, processes
 
 # name: what to run with (folder, amount, seed), and the full amount
 TESTS: dict[str, tuple[Callable[[Path, int, int], Tally], int]] = {
@@ -17,6 +17,7 @@ TESTS: dict[str, tuple[Callable[[Path, int, int], Tally], int]] = {
     "faults": (faults.run, 1_000_000),
     "processes": (processes.run, 60),
     "damage": (damage.run, 100_000),
+    "inputs": (inputs.run, 10_000),
     "oracle": (oracle.run, 5_000),
 }
 
