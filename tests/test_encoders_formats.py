@@ -156,6 +156,22 @@ def test_batches_change_nothing_that_matters(tmp_path: Path) -> None:
     assert np.abs(together - alone).max() <= 1e-5
 
 
+def test_the_fast_way_gives_what_the_plain_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 only chooses candidates; and batches on several cores give what one batch gives."""
+    from spladelite.encoders import torch as module
+
+    folder = write_mlm(tmp_path / "mlm")
+    found = []
+    for fast, tokens in ((True, 64), (False, 64), (True, 4096)):
+        monkeypatch.setattr(module, "_has_fast_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setitem(module.BATCH_TOKENS, "cpu", tokens)
+        encoder = load_encoder(folder, device="cpu")
+        found.append(dense(encoder, encoder.encode_documents(TEXTS * 4)))
+    assert (found[0] > 0).sum() > 100
+    for other in found[1:]:
+        assert np.abs(found[0] - other).max() <= 1e-5
+
+
 def test_bfloat16_stays_near(tmp_path: Path) -> None:
     folder = write_mlm(tmp_path / "mlm")
     exact, rough = load_encoder(folder, device="cpu"), load_encoder(folder, dtype="bfloat16")

@@ -51,8 +51,7 @@ class TorchSide:
         self._model = load_model(route, device, dtype)
         self._weight, self._bias = _take_output_layer(self._model, route)
         exact = self._device.type == "cpu" and dtype == "float32" and route.pooling == "max"
-        # Without the instructions, bfloat16 products are emulated and slower than float32.
-        self._coarse = self._weight.bfloat16() if exact and torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+        self._coarse = self._weight.bfloat16() if exact and _has_fast_bfloat16() else None
         self._norms = self._weight.norm(dim=1)
 
     def rows(self, texts: Sequence[str], windows: Windows) -> list[Row]:
@@ -218,6 +217,14 @@ def _device(device: str | None) -> str:
     if kind not in BATCH_TOKENS:
         raise InvalidInput(f"device must be of a kind in {sorted(BATCH_TOKENS)}, got {device!r}")
     return device
+
+
+def _has_fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated products are slower than float32."""
+    import torch
+
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(check is not None and check() for check in checks)
 
 
 def load_model(route: MlmRoute, device: str, dtype: str) -> Any:
