@@ -39,7 +39,7 @@ WEIGHTS = (
     np.float32(1.5), np.float64(0.1), np.int64(3),
 )  # fmt: skip
 TERMS = (-1, 0, 1, WORDS - 1, WORDS, 1 << 31, 1 << 63, 1 << 64, 1.0, True, None, "1", np.int32(5), np.uint64(6))
-COUNTS = (0, -1, 1, 10, 1 << 31, 1 << 63, 1 << 64, 1.0, None, "1", True, np.int64(3))
+COUNTS: tuple[Any, ...] = (0, -1, 1, 10, 1 << 31, 1 << 63, 1 << 64, 1.0, None, "1", True, np.int64(3))
 
 
 def text(source: random.Random) -> Any:
@@ -96,8 +96,9 @@ def rank(db: SpladeLite, source: random.Random) -> str:
 
 def ask(db: SpladeLite, source: random.Random) -> str:
     query, k = source.choice((text, vector))(source), source.choice(COUNTS)
+    least: Any = source.choice((None, 0, 1e9, math.nan, math.inf, "1", -5))
     try:
-        hits = db.search(query, k, min_score=source.choice((None, 0, 1e9, math.nan, math.inf, "1", -5)))
+        hits = db.search(query, k, min_score=least)
     except SpladeLiteError:
         return "query refused"
     assert all(math.isfinite(hit.score) and hit.score > 0 for hit in hits)
