@@ -225,6 +225,66 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
         push(best, pending_score, pending_position)
 
 
+cdef cppclass Search:
+    vector[Part] parts
+    vector[PostingList] lists
+    Best best
+
+
+cdef class Prepared:
+    """One search, checked and ready to run without the GIL."""
+
+    cdef Search search
+    cdef list held  # what the pointers point into
+    cdef object keys
+
+    def __init__(self, parts, weights, Py_ssize_t k, float min_score):
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        cdef vector[float] c_weights
+        cdef Py_ssize_t total = 0
+        self.held = []
+        for weight in weights:
+            c_weights.push_back(<float> <double> weight)
+        for part in parts:
+            self.held.append(read_part(part, c_weights, self.search.parts, self.search.lists))
+            total += self.search.parts.back().size
+        if self.search.parts.size() > MAX_SEGMENT:
+            raise ValueError(f"{self.search.parts.size()} segments; at most {MAX_SEGMENT}")
+        cdef Best* best = &self.search.best
+        best.k = min(k, total)
+        best.size = 0
+        best.capacity = 2 * best.k + 16
+        best.threshold = max(min_score, nextafterf(0, INFINITY)) if min_score == min_score else min_score
+        self.keys = np.empty(best.capacity, np.uint64)
+        cdef uint64_t[::1] keys = self.keys
+        best.keys = &keys[0]
+
+    cdef result(self):
+        cdef const uint64_t* keys = self.search.best.keys
+        cdef Py_ssize_t found = self.search.best.size
+        self.keys[:found].sort()  # NumPy's is vectorised
+        passage_ids = np.empty(found, np.int64)
+        scores = np.empty(found, np.float32)
+        cdef int64_t[::1] c_passage_ids = passage_ids
+        cdef float[::1] c_scores = scores
+        cdef Py_ssize_t i
+        cdef uint32_t position
+        for i in range(found):
+            position = <uint32_t> keys[i]
+            c_passage_ids[i] = self.search.parts[position >> 16].passage_ids[position & 0xFFFF]
+            c_scores[i] = bits_float(~<uint32_t> (keys[i] >> 32))
+        return passage_ids, scores
+
+
+cdef void run(Search* search, float* sums) noexcept nogil:
+    cdef uint32_t i
+    for i in range(<uint32_t> search.parts.size()):
+        search_part(&search.parts[i], search.lists.data(), i << 16, sums, &search.best)
+    if search.best.size > search.best.k:
+        keep_best(&search.best)
+
+
 def top_k(parts, weights, Py_ssize_t k, float min_score=0.0):
     """See :func:`spladelite.search.top_k`. Posting lists must come from ``decode``. Releases the GIL.
 
@@ -232,55 +292,28 @@ def top_k(parts, weights, Py_ssize_t k, float min_score=0.0):
         TypeError: posting lists that are not bytes.
         ValueError: arrays or lists of the wrong length, k below 1.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    cdef vector[Part] c_parts
-    cdef vector[PostingList] lists
-    cdef vector[float] c_weights
-    cdef list held = []  # what the pointers point into
-    cdef Py_ssize_t total = 0
-    for weight in weights:
-        c_weights.push_back(<float> <double> weight)
-    for part in parts:
-        held.append(read_part(part, c_weights, c_parts, lists))
-        total += c_parts.back().size
-    if c_parts.size() > MAX_SEGMENT:
-        raise ValueError(f"{c_parts.size()} segments; at most {MAX_SEGMENT}")
-    cdef Best best
-    best.k = min(k, total)
-    best.size = 0
-    best.capacity = 2 * best.k + 16
-    best.threshold = max(min_score, nextafterf(0, INFINITY)) if min_score == min_score else min_score
-    keys = np.empty(best.capacity, np.uint64)
-    cdef uint64_t[::1] keys_view = keys
-    best.keys = &keys_view[0]
+    return top_k_many([(parts, weights)], k, min_score)[0]
+
+
+def top_k_many(searches, Py_ssize_t k, float min_score=0.0):
+    """See :func:`spladelite.search.top_k_many`; as :func:`top_k`. Releases the GIL once, for all searches."""
+    cdef list prepared = [Prepared(parts, weights, k, min_score) for parts, weights in searches]
+    cdef vector[Search*] pointers
+    cdef Prepared search
+    for search in prepared:
+        pointers.push_back(&search.search)
     cdef bytearray zeroed
     try:
         zeroed = _free_sums.pop()
     except IndexError:
         zeroed = bytearray(SUMS * sizeof(float))
     cdef float* sums = <float*> PyByteArray_AS_STRING(zeroed)
-    cdef uint32_t index
+    cdef size_t i
     with nogil:
-        for index in range(<uint32_t> c_parts.size()):
-            search_part(&c_parts[index], lists.data(), index << 16, sums, &best)
-        if best.size > best.k:
-            keep_best(&best)
+        for i in range(pointers.size()):
+            run(pointers[i], sums)
     _free_sums.append(zeroed)
-
-    cdef Py_ssize_t found = best.size
-    keys[:found].sort()  # NumPy's is vectorised
-    passage_ids = np.empty(found, np.int64)
-    scores = np.empty(found, np.float32)
-    cdef int64_t[::1] c_passage_ids = passage_ids
-    cdef float[::1] c_scores = scores
-    cdef Py_ssize_t i
-    cdef uint32_t position
-    for i in range(found):
-        position = <uint32_t> best.keys[i]
-        c_passage_ids[i] = c_parts[position >> 16].passage_ids[position & 0xFFFF]
-        c_scores[i] = bits_float(~<uint32_t> (best.keys[i] >> 32))
-    return passage_ids, scores
+    return [search.result() for search in prepared]
 
 
 cdef const void* data_of(array, Py_ssize_t length) except? NULL:

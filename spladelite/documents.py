@@ -26,7 +26,7 @@ from spladelite.quantize import QuantizedVectors, take
 from spladelite.records import Document, Hit, Passage
 from spladelite.validate import NewDocument
 
-_NUMBERS = struct.Struct("<6q")
+_pack_numbers = struct.Struct("<6q").pack
 
 DocumentRow = tuple[int, str, str, str, int, bytes, int]
 
@@ -201,7 +201,7 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
 def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: int, content_hash: bytes) -> int:
     """CRC-32 of a document row: its numbers and lengths, then its contents."""
     a, b, c = id.encode(), text.encode(), metadata.encode()
-    numbers = _NUMBERS.pack(doc_id, passages, len(a), len(b), len(c), len(content_hash))
+    numbers = _pack_numbers(doc_id, passages, len(a), len(b), len(c), len(content_hash))
     return crc32(b"".join((numbers, a, b, c, content_hash)))
 
 
@@ -246,33 +246,41 @@ _PASSAGES = (
 )
 
 
-def read_hits(
-    connection: apsw.Connection,
-    passage_ids: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    query: Mapping[int, float],
-) -> list[Hit]:
-    """The documents behind ranked passages, in the same order.
+Ranked = tuple[NDArray[np.int64], NDArray[np.float32], Mapping[int, float]]
+
+
+def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[list[Hit]]:
+    """The documents behind ranked passages, in the same order; for several queries at once.
 
     The only passage of a document has the document's id and all of its text, so the document is enough.
+
+    Args:
+        connection: inside a transaction.
+        ranked: for each query its passage_ids ``(m,)``, scores ``(m,)``, and weights by term id.
     """
-    if not len(passage_ids):
-        return []
-    ids: list[int] = passage_ids.tolist()
-    documents = {row[0]: row for row in connection.execute(_DOCUMENTS, (int_array(passage_ids),)) if row[4] == 1}
-    parts = _read_parts(connection, [id for id in ids if id not in documents]) if len(documents) < len(ids) else {}
-    hits = []
-    for passage_id, score in zip(ids, scores.tolist(), strict=True):
-        row = documents.get(passage_id)
-        if row is not None:
-            text = row[2]
-            hits.append(Hit(row[1], score, text, _checked_metadata(row), Passage(text, 0, len(text)), query))
-        elif passage_id in parts:
-            document, passage = parts[passage_id]
-            hits.append(Hit(document.id, score, document.text, document.metadata, passage, query))
-        else:
-            raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
-    return hits
+    wanted = sorted({*chain.from_iterable(passage_ids.tolist() for passage_ids, _, _ in ranked)})  # neighbours in pages
+    if not wanted:
+        return [[] for _ in ranked]
+    rows: list[DocumentRow] = fetch(connection, _DOCUMENTS, (int_array(wanted),))
+    documents = {row[0]: row for row in rows if row[4] == 1}
+    parts = {}
+    if len(documents) < len(wanted):
+        parts = _read_parts(connection, [id for id in wanted if id not in documents])
+    result = []
+    for passage_ids, scores, query in ranked:
+        hits = []
+        for passage_id, score in zip(passage_ids.tolist(), scores.tolist(), strict=True):
+            row = documents.get(passage_id)
+            if row is not None:
+                text = row[2]
+                hits.append(Hit(row[1], score, text, _checked_metadata(row), Passage(text, 0, len(text)), query))
+            elif passage_id in parts:
+                document, passage = parts[passage_id]
+                hits.append(Hit(document.id, score, document.text, document.metadata, passage, query))
+            else:
+                raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
+        result.append(hits)
+    return result
 
 
 def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, tuple[Document, Passage]]:

@@ -1,4 +1,4 @@
-"""The seat of the inner loops: ``top_k`` and ``decode``, compiled where the extension is there, else in NumPy.
+"""The seat of the inner loops: ``top_k``, ``top_k_many`` and ``decode``, compiled where possible, else in NumPy.
 
 Both give the same results, to the last bit.
 """
@@ -9,16 +9,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from spladelite.postings import decode
-from spladelite.search import top_k
+from spladelite.search import top_k, top_k_many
 
 KERNEL = "numpy"
 
 if not TYPE_CHECKING and sys.byteorder == "little":
     try:
-        from spladelite._kernels import decode, top_k
+        from spladelite._kernels import decode, top_k, top_k_many
 
         KERNEL = "compiled"
     except ImportError:
         pass
 
-__all__ = ["KERNEL", "decode", "top_k"]
+__all__ = ["KERNEL", "decode", "top_k", "top_k_many"]

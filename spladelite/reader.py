@@ -20,6 +20,8 @@ from spladelite.records import Explanation, Hit, Term
 from spladelite.searcher import explain_sql
 from spladelite.validate import check_count, check_id, check_min_score, check_text, check_timeout
 
+TRANSACTION = 1024  # queries of one search_many that see the same state of the file
+
 
 class Reader(Handle):
     """What can be asked of a database; see :class:`~spladelite.database.SpladeLite`."""
@@ -107,6 +109,10 @@ class Reader(Handle):
         queries = list(queries)
         asked = check_mode(mode, weights, fusion, self._meta.layout)
         todo = self._questions(queries, asked, encoder)
+        if asked.parts == ("splade",) and seconds is None:
+            together = self._search_many(todo, count, matching, least or 0.0)
+            if together is not None:
+                return together
 
         def one(query: QueryInput, question: Question) -> list[Hit]:
             hits = self._search(asked, question, count, matching, least, seconds)
@@ -197,7 +203,23 @@ class Reader(Handle):
             if not self._is_current(view.snapshot.meta):
                 return None
             passage_ids, scores, query = answer(self._searcher, view, mode, question, k, min_score, matching)
-            return store.read_hits(connection, passage_ids, scores, query)
+            return store.read_hits(connection, [(passage_ids, scores, query)])[0]
+
+    def _search_many(
+        self, questions: Sequence[Question], k: int, matching: Filter | None, min_score: float
+    ) -> list[list[Hit]] | None:
+        """Hits by SPLADE alone; None if the file has moved to another model since the queries were encoded."""
+        hits: list[list[Hit]] = []
+        for start in range(0, len(questions), TRANSACTION):
+            with self._connections.read() as connection:
+                view = self._searcher.view(connection)
+                if not self._is_current(view.snapshot.meta):
+                    return None
+                queries = [question.weigh(view) for question in questions[start : start + TRANSACTION]]
+                rest = iter(queries)
+                for ranked in self._searcher.top_k_many(view, queries, k, min_score, matching):
+                    hits += store.read_hits(connection, [(*found, dict(next(rest))) for found in ranked])
+        return hits
 
     def _questions(self, queries: Sequence[QueryInput], mode: Mode, encoder: str | None) -> list[Question]:
         try:

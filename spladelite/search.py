@@ -91,6 +91,13 @@ def top_k(
     return passage_ids[best], scores[best]
 
 
+def top_k_many(
+    searches: Sequence[tuple[Sequence[SegmentQuery], Sequence[float]]], k: int, min_score: float = 0.0
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """:func:`top_k` for several queries, given as parts and weights."""
+    return [top_k(parts, weights, k, min_score) for parts, weights in searches]
+
+
 def score_segment(part: SegmentQuery, weights: Sequence[float]) -> NDArray[np.float32]:
     """The score of every passage of one segment, float32 ``(n,)``; not allowed or not touched: 0."""
     size = len(part.segment)

@@ -8,9 +8,14 @@ this handle's own commits, says that the file changed.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -22,7 +27,7 @@ from spladelite.connection import int_array
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.filters import Filter, matching_doc_ids
 from spladelite.index import checked_postings
-from spladelite.kernels import top_k
+from spladelite.kernels import top_k, top_k_many
 from spladelite.postings import blob_length
 from spladelite.search import Segment, SegmentQuery
 from spladelite.snapshot import Allowed, Picker, Snapshot, read_snapshot
@@ -37,7 +42,12 @@ CROSS JOIN carray(:terms) AS q
 CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
 """.strip()
 
+BATCH = 32  # queries that are ranked together
+BATCH_HITS = 100_000
+
 Query = Sequence[tuple[int, float]]  # term ids strictly ascending
+Result = tuple[NDArray[np.int64], NDArray[np.float32]]
+NOTHING: Result = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,33 +138,33 @@ class TopK:
     ) -> None:
         self._snapshot = snapshot
         self._cache = cache
-        self._terms, self._weights = zip(*query, strict=True)
+        self._terms, self.weights = zip(*query, strict=True)
         self._pick = picker(self._terms)
         self._k = k
         self._min_score = min_score
         self._allowed = snapshot.alive if allowed is None else allowed
         self._held = cache.held(snapshot.segment_ids)
         self._read: dict[int, list[bytes | None]] = {}
-        self.passage_ids = np.empty(0, np.int64)
-        self.scores = np.empty(0, np.float32)
+        self.result = NOTHING
 
-    def run(self, connection: apsw.Connection) -> None:
-        """Fill ``passage_ids`` and ``scores``, best first. ``connection`` must use this object as its ``topk``."""
+    def parts(self) -> list[SegmentQuery] | None:
+        """What is to be ranked, if no posting list has to be read first."""
         try:
-            lists = self._pick(self._held.young)
+            return self._with_tail(self._pick(self._held.young))
         except KeyError:
-            pass
-        else:
-            self._rank(lists)
-            return
+            return None
+
+    def read(self, connection: apsw.Connection) -> None:
+        """Read what is missing, and fill ``result``. ``connection`` must use this object as its ``topk``."""
         self._read = {term: list(self._held.get(term)) for term in self._terms}
-        terms = [term for term, lists in self._read.items() if not all(postings is not None for postings in lists)]
-        segments = [
-            segment_id
-            for segment_id, lists in zip(self._held.segment_ids, zip(*self._read.values(), strict=True), strict=True)
-            if not all(postings is not None for postings in lists)
-        ]
-        if terms:
+        missing = {
+            (segment_id, term)
+            for term, lists in self._read.items()
+            for segment_id, postings in zip(self._held.segment_ids, lists, strict=True)
+            if postings is None
+        }
+        if missing:
+            segments, terms = sorted({segment for segment, _ in missing}), sorted({term for _, term in missing})
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
         else:
             self.final()
@@ -178,10 +188,10 @@ class TopK:
                     )
             found.append(tuple(postings or b"" for postings in lists))
             self._cache.put(self._held, term, found[-1])
-        self._rank(found)
-        return len(self.scores)
+        self.result = top_k(self._with_tail(found), self.weights, self._k, self._min_score)
+        return len(self.result[0])
 
-    def _rank(self, lists: Sequence[tuple[bytes, ...]]) -> None:
+    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> list[SegmentQuery]:
         parts = [
             SegmentQuery(segment, self._allowed.get(segment.segment_id), of_segment)
             for segment, of_segment in zip(self._snapshot.segments, zip(*lists, strict=True), strict=True)
@@ -189,7 +199,7 @@ class TopK:
         for tail in self._snapshot.tail:
             of_tail = tail.lists(self._terms, self._pick)
             parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), of_tail))
-        self.passage_ids, self.scores = top_k(parts, self._weights, self._k, self._min_score)
+        return parts
 
 
 class Searcher:
@@ -223,21 +233,70 @@ class Searcher:
             self._local.version = version
         return View(connection, self._local.snapshot)
 
-    def top_k(
-        self, view: View, query: Query, k: int, min_score: float, matching: Filter | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def top_k(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> Result:
         """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
         if not query:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
+            return NOTHING
+        search = self._prepare(view, query, k, min_score, matching)
+        parts = search.parts()
+        return self._read(view, search) if parts is None else top_k(parts, search.weights, k, min_score)
+
+    def top_k_many(
+        self, view: View, queries: Iterable[Query], k: int, min_score: float, matching: Filter | None
+    ) -> Iterator[list[Result]]:
+        """:meth:`top_k` for many queries, batch after batch. Other cores rank while this thread does the rest.
+
+        Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
+        """
+        batch_size = max(1, min(BATCH, BATCH_HITS // k))
+        remaining = iter(queries)
+        others = cores() - 1
+        with ThreadPoolExecutor(max(1, others)) as pool:
+            running: deque[tuple[list[Result | None], Callable[[], list[Result]]]] = deque()
+            while batch := list(islice(remaining, batch_size)):
+                results: list[Result | None] = []
+                todo: list[tuple[list[SegmentQuery], Sequence[float]]] = []
+                for query in batch:
+                    if not query:
+                        results.append(NOTHING)
+                        continue
+                    search = self._prepare(view, query, k, min_score, matching)
+                    parts = search.parts()
+                    if parts is None:
+                        results.append(self._read(view, search))
+                    else:
+                        results.append(None)
+                        todo.append((parts, search.weights))
+                rank = partial(top_k_many, todo, k, min_score)
+                running.append((results, pool.submit(rank).result if others else rank))
+                if len(running) > max(1, others):
+                    yield _merged(*running.popleft())
+            while running:
+                yield _merged(*running.popleft())
+
+    def _prepare(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> TopK:
         allowed = None
         if matching is not None:
             allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
-        self._local.topk = search = TopK(view.snapshot, self._cache, query, k, min_score, allowed)
+        return TopK(view.snapshot, self._cache, query, k, min_score, allowed)
+
+    def _read(self, view: View, search: TopK) -> Result:
+        self._local.topk = search
         try:
-            search.run(view.connection)
+            search.read(view.connection)
         finally:
             self._local.topk = None
-        return search.passage_ids, search.scores
+        return search.result
+
+
+def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:
+    ranked = iter(rank())
+    return [next(ranked) if result is None else result for result in results]
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:

@@ -297,6 +297,23 @@ def test_min_score_and_search_many(filled: SpladeLite) -> None:
         filled.search_many("automobile")
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_many_queries_in_batches_and_transactions(path: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spladelite import reader, searcher
+
+    monkeypatch.setattr(searcher, "cores", lambda: cores)
+    monkeypatch.setattr(searcher, "BATCH", 4)
+    monkeypatch.setattr(reader, "TRANSACTION", 10)
+    vectors = [{i % 7: 1.0 + i / 10, 7 + i % 5: 0.5} for i in range(40)]
+    queries = [{}, *({i % 12: 1.0} for i in range(25)), {99: 1.0}, {0: 1.0, 8: 2.0}]
+    with SpladeLite(path, tail_size=4, segment_size=16) as db:
+        db.add([f"text {i}" for i in range(40)], vectors=vectors)
+        for where in (None, "doc_id % 2"):
+            expected = [db.search(query, where=where) for query in queries]
+            assert len(expected[1]) > 2
+            assert db.search_many(queries, where=where) == expected
+
+
 def test_idf_queries_use_literal_words_only(filled: SpladeLite) -> None:
     assert filled.search("bread", encoder="idf")[0].id == "bread"
     assert filled.search("spacecraft", encoder="idf") == []

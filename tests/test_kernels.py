@@ -109,6 +109,13 @@ def test_same_hits_over_many_windows(seed: int, coarse: bool, several: bool, k: 
     assert_same(compiled.top_k(*query, k), search.top_k(*query, min(k, 10**6)))
 
 
+def test_several_searches_at_once() -> None:
+    queries = [random_parts(seed, [9_000, 50], terms, False, True, False) for seed, terms in ((1, 3), (2, 1), (3, 5))]
+    for found, wanted in zip(compiled.top_k_many(queries, 7), search.top_k_many(queries, 7), strict=True):
+        assert_same(found, wanted)
+    assert compiled.top_k_many([], 7) == []
+
+
 def test_threads_do_not_share_sums() -> None:
     queries = [random_parts(seed, [30_000], 4, False, False, False) for seed in range(8)]
     expected = [search.top_k(*query, 10) for query in queries]
