@@ -10,19 +10,17 @@ SQLite's locks do not survive a fork: the parent's connections are closed before
 from __future__ import annotations
 
 import math
-import os
 import struct
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Literal
 
 import apsw
 
-from spladelite import schema
+from spladelite import forks, schema
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.files import check_path, immutable_uri, on_network, replacing
 from spladelite.guard import FileKey, protect, release
@@ -102,7 +100,7 @@ class Connections:
         self._new_locks()
         if not self.memory:
             check_path(path, self.read_only, immutable)
-        _handles.add(self)
+        forks.watch(self)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -380,30 +378,3 @@ class Connections:
         if not self.memory:
             self._seats = []
             self._local = threading.local()
-
-
-_handles: weakref.WeakSet[Connections] = weakref.WeakSet()
-_fork_lock = threading.Lock()
-_forking: list[Connections] = []
-
-
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    _forking[:] = sorted(_handles, key=id)
-    for handle in _forking:
-        handle.before_fork()
-
-
-def _after_fork(in_child: bool) -> None:
-    for handle in _forking:
-        (handle.after_fork_in_child if in_child else handle.after_fork_in_parent)()
-    _forking.clear()
-    _fork_lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=lambda: _after_fork(False),
-        after_in_child=lambda: _after_fork(True),
-    )

@@ -53,7 +53,7 @@ class SpladeLite(Reader):
             in a folder that cannot be written. Implies ``read_only``.
         durability: ``"full"``: what a call has stored survives a power cut when the call returns. ``"fast"``: a power
             cut may take back the latest calls, each as a whole, and never damages the file; a crash of the process
-            alone loses nothing. Small writes are about ten times as fast.
+            alone loses nothing. Small writes are several times as fast.
         min_weight: encoded document weights below it are not stored (vectors given by the caller are kept whole).
             None means 0.3 for a new file; 0 keeps everything.
         bm25: of a new file: whether BM25 is indexed too, for ``mode="bm25"`` and ``"hybrid"``. None means True.

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import apsw
 
 from spladelite.connection import BUSY_TIMEOUT_MS, Connections, fetch
-from spladelite.errors import Busy, SpladeLiteError
+from spladelite.errors import Busy, CorruptIndex, SpladeLiteError
 from spladelite.meta import metadata_index_fields
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
             )
         if not rows:
             return
+        if any(following <= doc_id for doc_id, following in pairwise([after, *(row[0] for row in rows)])):
+            raise CorruptIndex(f"documents after {after} are out of order; run check(repair=True)")
         after = rows[-1][0]
         yield [(text, id, metadata) for _, id, text, metadata in rows]
 
