@@ -131,3 +131,14 @@ def test_repair_in_memory() -> None:
         assert db.check(repair=True)
         assert db.check() == []
         assert db.search("w2") == hits
+
+
+def test_a_check_neither_waits_for_a_writer_nor_holds_one_up(file: Path) -> None:
+    with SpladeLite(file, MODEL) as db, SpladeLite(file, MODEL) as other:
+        with other._connections.write() as connection:
+            connection.execute("UPDATE meta SET value = value WHERE key = 'size'")
+            assert db.check() == []
+        with db._connections.read() as reading:
+            reading.execute("SELECT count(*) FROM document").fetchall()
+            other.add("w9", ids="meanwhile")
+            assert db.check() == []  # of the state that this transaction sees
