@@ -11,7 +11,8 @@ FTS5's ``bm25()`` with its sign turned: Robertson and Zaragoza 2009, k1 = 1.2, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any, cast
 
@@ -65,16 +66,54 @@ def optimize(connection: apsw.Connection) -> None:
 
 
 def problems(connection: apsw.Connection) -> list[tuple[int, str]]:
-    """``(doc_id, problem)`` for each document that the index lacks or has without reason.
+    """``(doc_id, problem)`` for what the index lacks or has without reason; 0 for the index as a whole.
 
-    ``PRAGMA integrity_check`` looks at the inside of the index.
+    FTS5 has no checksums, so the index is built a second time in memory, from the documents, and compared.
     """
+    try:
+        connection.execute("INSERT INTO document_text (document_text, rank) VALUES ('integrity-check', 0)")
+    except apsw.CorruptError as error:
+        return [(0, f"the full-text index is damaged: {error}")]
+    except apsw.ReadOnlyError:
+        pass  # the check is spelled as a write, and cannot be asked of a read-only file
     missing = "SELECT doc_id FROM document EXCEPT SELECT id FROM document_text_docsize"
     extra = "SELECT id FROM document_text_docsize EXCEPT SELECT doc_id FROM document"
-    return [
+    found = [
         *((doc_id, "is not in the full-text index") for (doc_id,) in fetch(connection, missing)),
         *((doc_id, "is in the full-text index but not in the database") for (doc_id,) in fetch(connection, extra)),
     ]
+    if found:
+        return found
+    ((sql,),) = fetch(connection, "SELECT sql FROM sqlite_schema WHERE name = 'document_text'")
+    with closing(apsw.Connection(":memory:")) as anew:
+        anew.execute(sql)
+        with anew:  # one transaction
+            insert(anew, connection.execute("SELECT doc_id, text FROM document ORDER BY doc_id"))
+        for table, difference in (
+            ("SELECT id, sz FROM document_text_docsize ORDER BY id", "has another length in the full-text index"),
+            ("SELECT 0, block FROM document_text_data WHERE id = 1", "the full-text index has wrong totals"),
+        ):
+            for (doc_id, value), (_, expected) in zip(fetch(connection, table), fetch(anew, table), strict=True):
+                if value != expected and value.strip(b"\0") + expected.strip(
+                    b"\0"
+                ):  # none is written as 0 or not at all
+                    found.append((doc_id, difference))
+        words, expected_words = (dict(_vocabulary(index)) for index in (connection, anew))
+    wrong = [word for word in words.keys() | expected_words.keys() if words.get(word) != expected_words.get(word)]
+    return found + [(0, f"the word {word!r} is in other documents than the full-text index says") for word in wrong]
+
+
+def _vocabulary(connection: apsw.Connection) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Each word with sums over where it stands, which differ if any place does."""
+    connection.execute("CREATE VIRTUAL TABLE temp.document_text_places USING fts5vocab(main, document_text, instance)")
+    try:
+        for word, *sums in connection.execute(
+            "SELECT term, count(*), sum(doc), sum(doc % 65521 * (offset + 1)), sum(doc % 4093 * (doc % 65519))"
+            " FROM temp.document_text_places GROUP BY term"
+        ):
+            yield word, tuple(sums)
+    finally:
+        connection.execute("DROP TABLE temp.document_text_places")
 
 
 def search(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 
 from spladelite import InvalidInput, SpladeLite, lexical
 from spladelite.connection import fetch
+from spladelite.errors import CorruptIndex
 
 WORDS = ["fever", "cough", "aspirin", "market", "stock", "apple", "river", "stone", "music", "train"]
 
@@ -183,3 +186,36 @@ def test_search_gives_arrays(db: SpladeLite) -> None:
     assert len(doc_ids) == len(scores) == 0
     assert doc_ids.dtype == np.int64
     assert scores.dtype == np.float32
+
+
+def test_check_finds_every_changed_place(path: str) -> None:
+    with SpladeLite(path) as db:
+        db.add(corpus(80), vectors=[{1000: 1.0}] * 80)
+        good = {word: db.search(word, k=80, mode="bm25") for word in WORDS}
+    content = Path(path).read_bytes()
+    rng = random.Random(3)
+    caught = 0
+    for _ in range(25):
+        Path(path).write_bytes(content)
+        connection = apsw.Connection(path)
+        row, block = rng.choice(fetch(connection, "SELECT id, block FROM document_text_data"))
+        damaged = bytearray(block)
+        damaged[rng.randrange(len(block))] ^= 1 << rng.randrange(8)
+        connection.execute("UPDATE document_text_data SET block = ? WHERE id = ?", (bytes(damaged), row))
+        connection.close()
+        with SpladeLite(path) as db:
+            findings = db.check()
+            try:
+                found = {word: db.search(word, k=80, mode="bm25") for word in WORDS}
+            except CorruptIndex:
+                found = {}
+            assert findings or found == good
+            caught += found != good
+    assert caught > 5
+
+
+def test_check_of_a_read_only_file(path: str) -> None:
+    with SpladeLite(path) as db:
+        db.add(corpus(5), vectors=[{1000: 1.0}] * 5)
+    with SpladeLite(path, read_only=True) as db:
+        assert db.check() == []
