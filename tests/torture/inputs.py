@@ -90,7 +90,7 @@ def rank(db: SpladeLite, source: random.Random) -> str:
     if terms:
         expected = sum(float(weight) for weight in terms.values())
         largest = max(float(weight) for weight in terms.values())
-        assert abs(found["vector"] - expected) <= len(terms) * largest / 200
+        assert abs(found["vector"] - expected) <= len(terms) * largest / 200 + 1e-40  # float32 ends there
     return "vector stored"
 
 
