@@ -229,7 +229,7 @@ class Searcher:
         """The state of the index that this read transaction sees."""
         version = (connection, connection.execute("PRAGMA data_version").get, self._commits)
         if getattr(self._local, "version", None) != version:
-            self._local.snapshot = read_snapshot(connection, self._segments)
+            self._local.snapshot = read_snapshot(connection, self._segments, getattr(self._local, "snapshot", None))
             self._local.version = version
         return View(connection, self._local.snapshot)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
 from spladelite.index import (
+    Layout,
     PassageVectors,
     read_passages,
     read_segment,
@@ -30,6 +31,7 @@ from spladelite.postings import MAX_SEGMENT, in_memory
 from spladelite.search import Segment
 
 REMEMBERED_FILTERS = 16
+TAIL_PARTS = 16  # parts in which the tail is kept while it grows
 LAST_ROWID = (1 << 63) - 1
 
 Allowed = dict[int, NDArray[np.uint8]]
@@ -132,8 +134,11 @@ def _members(segment: Segment, doc_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
     return mask if segment.document_of is None else mask[segment.document_of]
 
 
-def read_snapshot(connection: apsw.Connection, known: dict[int, Segment]) -> Snapshot:
-    """The state that this read transaction sees. ``known`` caches segments by id, and is brought up to date."""
+def read_snapshot(connection: apsw.Connection, known: dict[int, Segment], previous: Snapshot | None = None) -> Snapshot:
+    """The state that this read transaction sees.
+
+    ``known`` caches segments by id, and is brought up to date. What ``previous`` has of the tail is not read again.
+    """
     meta = read_meta(connection)
     ids = [row[0] for row in connection.execute("SELECT segment_id FROM segment ORDER BY last_passage_id")]
     # Other threads, whose transactions see other states, use `known` too.
@@ -147,13 +152,36 @@ def read_snapshot(connection: apsw.Connection, known: dict[int, Segment]) -> Sna
             raise CorruptIndex(f"segments {before.segment_id} and {after.segment_id} overlap; run check(repair=True)")
     dead = read_tombstones(connection, {segment.segment_id: len(segment) for segment in segments})
     alive = {segment_id: (1 - bits).astype(np.uint8) for segment_id, bits in dead.items()}
-    rows = read_passages(connection, meta.layout, sealed_until(connection) + 1, LAST_ROWID)
-    if (len(segments), len(rows)) != recorded_size(connection):
-        raise CorruptIndex("segments or passages are missing, or there are too many; run check(repair=True)")
-    return Snapshot(meta, segments, alive, tuple(_tail_parts(rows)))
+    segment_count, tail_size = recorded_size(connection)
+    tail: tuple[TailPart, ...] | None = None
+    if previous is not None and previous.meta == meta and previous.segment_ids == tuple(ids):
+        tail = _longer_tail(connection, meta.layout, previous.tail, tail_size)
+    if tail is None:
+        rows = read_passages(connection, meta.layout, sealed_until(connection) + 1, LAST_ROWID)
+        if len(rows) != tail_size:
+            raise CorruptIndex("passages are missing, or there are too many; run check(repair=True)")
+        tail = tuple(_tail_parts(rows, 0))
+    if len(segments) != segment_count:
+        raise CorruptIndex("segments are missing, or there are too many; run check(repair=True)")
+    return Snapshot(meta, segments, alive, tail)
 
 
-def _tail_parts(rows: PassageVectors) -> Iterable[TailPart]:
+def _longer_tail(
+    connection: apsw.Connection, layout: Layout, tail: tuple[TailPart, ...], size: int
+) -> tuple[TailPart, ...] | None:
+    """The tail with the passages that were appended; None where it must be read anew.
+
+    A passage's row never changes and ids are not reused, so if the count is right, no passage of the tail has gone.
+    """
+    known = sum(len(part.segment) for part in tail)
+    if not tail or len(tail) >= TAIL_PARTS or size < known:
+        return None
+    rows = read_passages(connection, layout, int(tail[-1].segment.passage_ids[-1]) + 1, LAST_ROWID)
+    return (*tail, *_tail_parts(rows, known)) if known + len(rows) == size else None
+
+
+def _tail_parts(rows: PassageVectors, before: int) -> Iterable[TailPart]:
+    """``rows`` as parts of a tail that has ``before`` passages already."""
     starts = np.flatnonzero(rows.passage_ids == rows.doc_ids)
     begin = 0
     while begin < len(rows):
@@ -164,11 +192,11 @@ def _tail_parts(rows: PassageVectors) -> Iterable[TailPart]:
             raise CorruptIndex(
                 f"passage {rows.passage_ids[begin]} does not belong to a document; run check(repair=True)"
             )
-        yield _tail_part(rows, begin, end)
+        yield _tail_part(rows, begin, end, before)
         begin = end
 
 
-def _tail_part(rows: PassageVectors, begin: int, end: int) -> TailPart:
+def _tail_part(rows: PassageVectors, begin: int, end: int, before: int) -> TailPart:
     vectors = rows.vectors
     indptr = vectors.indptr[begin : end + 1]
     terms = vectors.terms[indptr[0] : indptr[-1]]
@@ -177,7 +205,7 @@ def _tail_part(rows: PassageVectors, begin: int, end: int) -> TailPart:
     is_start = rows.passage_ids[begin:end] == rows.doc_ids[begin:end]
     return TailPart(
         Segment(
-            -1 - begin,  # never cached: sealed segments have positive ids
+            -1 - before - begin,  # never cached: sealed segments have positive ids
             rows.passage_ids[begin:end],
             vectors.scales[begin:end],
             None if is_start.all() else (np.cumsum(is_start) - 1).astype(np.int32),
