@@ -86,11 +86,17 @@ class Worker:
         with open_database(self.path) as again:
             self.add(again)
 
+    def repair(self, db: SpladeLite) -> None:
+        self.add(db)
+        with db._connections.write() as connection:
+            connection.execute("DELETE FROM posting WHERE segment_id = (SELECT max(segment_id) FROM segment)")
+        db.check(repair=True)
+
     def migrate(self, db: SpladeLite) -> None:
         self.add(db)
 
 
-OPERATIONS = ("add", "upsert", "delete", "optimize", "export", "close", "migrate")
+OPERATIONS = ("add", "upsert", "delete", "optimize", "export", "close", "migrate", "repair")
 
 
 def work(path: Path, operation: str, state: dict[str, int], pipe: int, seed: int) -> None:
@@ -161,9 +167,11 @@ def possible(state: dict[str, int], lines: list[str]) -> Iterator[dict[str, int]
         yield under_way
 
 
-def verify(path: Path, allowed: list[dict[str, int]]) -> dict[str, int]:
-    """The state that the file is in; AssertionError if it is none of the allowed ones, or damaged."""
+def verify(path: Path, allowed: list[dict[str, int]], damaged: bool = False) -> dict[str, int]:
+    """The state that the file is in; AssertionError if it is none of the allowed ones, or damaged without reason."""
     with open_database(path) as db:
+        if damaged:
+            db.check(repair=True)
         findings = db.check()
         assert not findings, findings[:3]
         stored = {}
@@ -182,13 +190,13 @@ def verify(path: Path, allowed: list[dict[str, int]]) -> dict[str, int]:
 
 
 def run(folder: Path, kills: int, seed: int) -> Tally:
-    """So many kills, in turn during each operation; a new database every 70."""
+    """So many kills, in turn during each operation; a new database every 80."""
     tally = Tally()
     source = random.Random(seed)
     path, state = folder / "kb.db", dict[str, int]()
     for number in range(kills):
         operation = OPERATIONS[number % len(OPERATIONS)]
-        if number % 70 == 0 or len(state) > 300:
+        if number % 80 == 0 or len(state) > 300:
             path = folder / str(number) / "kb.db"
             path.parent.mkdir()
             state = {}
@@ -203,7 +211,7 @@ def run(folder: Path, kills: int, seed: int) -> Tally:
             allowed = killed(place / "kb.db", operation, state, source)
             if operation == "migrate":
                 use_formats([*migrations(), *MORE_FORMATS])
-            found = verify(place / "kb.db", allowed)
+            found = verify(place / "kb.db", allowed, operation == "repair")
             state = state if operation == "migrate" else found
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             tally.failures.append(f"seed {seed}, kill {number} during {operation}: {error!r}")
