@@ -61,7 +61,8 @@ def optimize(connection: apsw.Connection) -> None:
 def problems(connection: apsw.Connection) -> list[tuple[int, str]]:
     """``(doc_id, problem)`` for what the index lacks or has without reason; 0 for the index as a whole.
 
-    ``PRAGMA integrity_check`` looks at the inside of the index. FTS5 has no checksums, so the index is built a second time, from the documents, and compared.
+    ``PRAGMA integrity_check`` looks at the inside of the index. FTS5 has no checksums, so the index is built a second
+    time, from the documents, and compared.
     """
     missing = "SELECT doc_id FROM document EXCEPT SELECT id FROM document_text_docsize"
     extra = "SELECT id FROM document_text_docsize EXCEPT SELECT doc_id FROM document"
