@@ -165,8 +165,7 @@ def test_check_finds_what_is_out_of_step(db: SpladeLite) -> None:
         ((doc_id,),) = fetch(connection, "SELECT doc_id FROM document WHERE id = 'b'")
         lexical.delete(connection, [doc_id])
     assert [(finding.table, finding.row) for finding in db.check()] == [("document_text", str(doc_id))]
-    with db._connections.write() as connection:
-        lexical.rebuild(connection)
+    db.check(repair=True)
     assert db.check() == []
     assert [hit.id for hit in db.search("cough", mode="bm25")] == ["b"]
 
