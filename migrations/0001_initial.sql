@@ -56,7 +56,7 @@ CREATE TABLE posting (
   postings   BLOB NOT NULL,          -- the grammar is in spladelite/postings.py
   checksum   INTEGER NOT NULL,
   PRIMARY KEY (segment_id, term_id)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- BM25: one row a document, rowid = doc_id; empty where the file was created with bm25=False. spladelite/lexical.py
 CREATE VIRTUAL TABLE document_text USING fts5(
