@@ -17,7 +17,7 @@ from spladelite.errors import InvalidInput, ModelMismatch
 from spladelite.filters import compile_filter, matching_doc_ids
 from spladelite.handle import Where, WhereArgs, not_found
 from spladelite.index import merge_all
-from spladelite.ingest import encode_documents, ingest
+from spladelite.ingest import Target, encode_documents, ingest
 from spladelite.meta import Settings, add_metadata_index, read_meta
 from spladelite.model import FileModel
 from spladelite.progress import Progress, ticking
@@ -163,7 +163,7 @@ class SpladeLite(Reader):
             kept = check_metadata(current.metadata) if new_metadata is None else new_metadata
             checked = None if vector is None else check_vector(vector, self._meta.layout.vocabulary_size)
             digest = content_hash(check_text(text, "text"), checked)
-            self._store([NewDocument(id, text, kept, checked, digest)], True, lambda _: None)
+            self._store([NewDocument(id, text, kept, checked, digest)], True, lambda *_: None)
             return
         with self._writing() as connection:
             stored = store.look_up(connection, [check_id(id)]).get(id)
@@ -274,11 +274,9 @@ class SpladeLite(Reader):
         with ticking(progress, texts, "indexing") as advance:
             return self._store(documents, replace, advance)
 
-    def _store(self, documents: Iterable[NewDocument], replace: bool, advance: Callable[[int], object]) -> list[str]:
+    def _store(self, documents: Iterable[NewDocument], replace: bool, advance: Callable[..., object]) -> list[str]:
         try:
-            return ingest(
-                self._connections, self._is_current, self._encode, documents, replace=replace, advance=advance
-            )
+            return ingest(Target(self._connections, self._is_current, self._encode, replace), documents, advance)
         finally:
             self._searcher.changed()
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import apsw
 import numpy as np
@@ -32,47 +34,91 @@ BATCH_GIVEN = 16_384
 BATCH_CHARACTERS = 8_000_000
 
 
-def ingest(
-    connections: Connections,
-    follow: Callable[[Meta], bool],
-    encode: Callable[[Sequence[NewDocument]], EncodedDocuments],
-    documents: Iterable[NewDocument],
-    *,
-    replace: bool,
-    advance: Callable[[int], object],
-) -> list[str]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where documents go.
+
+    Attributes:
+        connections: of the database.
+        follow: gets the file's record; from now on ``encode`` uses the model that it names.
+        encode: the model's side: documents to passages and vectors.
+        replace: whether an id that exists with other content is replaced, or an error.
+    """
+
+    connections: Connections
+    follow: Callable[[Meta], object]
+    encode: Callable[[Sequence[NewDocument]], EncodedDocuments]
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A batch, the file's record and what was to be done when it was looked up, and the vectors that this needs."""
+
+    batch: Sequence[NewDocument]
+    meta: Meta
+    plan: Plan
+    encoded: EncodedDocuments
+
+
+def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[int, int], object]) -> list[str]:
     """Store documents in batches, each of them one transaction; returns the ids in order.
 
-    ``follow`` says whether the file, whose record it gets, still has the model that ``encode`` used.
+    While one batch is written, on a thread of its own, the next one is encoded. ``advance`` gets the documents and
+    the newly encoded passages of each batch that is stored.
     """
     ids: list[str] = []
-    for batch in _batches(documents):
-        _store(connections, follow, encode, batch, replace)
-        ids.extend(document.id for document in batch)
-        advance(len(batch))
+
+    def write(prepared: Prepared) -> Prepared:
+        _write(target, prepared)
+        return prepared
+
+    def done(prepared: Prepared) -> None:
+        ids.extend(document.id for document in prepared.batch)
+        advance(len(prepared.batch), len(prepared.encoded.vectors))
+
+    with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
+        ready: Prepared | None = None
+        writing: Future[Prepared] | None = None
+        try:
+            for batch in _batches(documents):
+                if ready is not None:
+                    writing = pool.submit(write, ready)
+                    if not {document.id for document in batch}.isdisjoint(d.id for d in ready.batch):
+                        writing.exception()  # what this batch is compared with has to be there first
+                    ready = None
+                prepared = _prepare(target, batch)
+                if writing is not None:
+                    written, writing = writing, None
+                    done(written.result())
+                ready = prepared
+        finally:  # also after Ctrl-C or a document that cannot be stored: earlier batches are complete
+            if writing is not None:
+                done(writing.result())
+            if ready is not None:
+                done(write(ready))
     return ids
 
 
-def _store(
-    connections: Connections,
-    follow: Callable[[Meta], bool],
-    encode: Callable[[Sequence[NewDocument]], EncodedDocuments],
-    batch: Sequence[NewDocument],
-    replace: bool,
-) -> None:
-    while True:
-        with connections.read() as connection:
-            before = plan(connection, batch, replace)
-        encoded = encode(before.insert)
-        if not (before.insert or before.metadata):
-            return
-        with connections.write() as connection:
+def _prepare(target: Target, batch: Sequence[NewDocument]) -> Prepared:
+    with target.connections.read() as connection:
+        meta = read_meta(connection)
+        before = plan(connection, batch, target.replace)
+    target.follow(meta)
+    return Prepared(batch, meta, before, target.encode(before.insert))
+
+
+def _write(target: Target, prepared: Prepared) -> None:
+    while prepared.plan.insert or prepared.plan.metadata:
+        with target.connections.write() as connection:
             meta = read_meta(connection)
-            now = plan(connection, batch, replace)
-            if follow(meta) and {document.id for document in now.insert} <= {document.id for document in before.insert}:
-                _apply(connection, meta.layout, now, encoded)
+            now = plan(connection, prepared.batch, target.replace)
+            encoded = {document.id for document in prepared.plan.insert}
+            if meta == prepared.meta and all(document.id in encoded for document in now.insert):
+                _apply(connection, meta.layout, now, prepared.encoded)
                 return
         # While the batch was being encoded, another process changed one of its documents, or the model: look again.
+        prepared = _prepare(target, prepared.batch)
 
 
 def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: EncodedDocuments) -> None:

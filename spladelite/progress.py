@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 
@@ -11,8 +12,8 @@ Progress = bool | Callable[[int, int | None], None] | None
 
 
 @contextmanager
-def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[[int], object]]:
-    """A function that is to be called with how many more are done.
+def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[..., object]]:
+    """A function that is to be called with how many more are done, and how many passages were encoded for them.
 
     Args:
         progress: None shows a bar on a terminal, False shows none, True shows one anywhere; a callable gets
@@ -22,11 +23,11 @@ def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[[int
     """
     total = 1 if isinstance(of, str) else len(of) if isinstance(of, Sized) else None
     if progress is False:
-        yield lambda _: None
+        yield lambda *_: None
     elif callable(progress):
         done = 0
 
-        def call(more: int) -> None:
+        def call(more: int, _: int = 0) -> None:
             nonlocal done
             done += more
             progress(done, total)
@@ -38,4 +39,14 @@ def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[[int
         from tqdm import tqdm  # here, since only those who wait need it
 
         with tqdm(total=total, desc=what, disable=None if progress is None else False, delay=1, unit=" docs") as bar:
-            yield bar.update
+            passages, start = 0, time.monotonic()
+
+            def tick(more: int, encoded: int = 0) -> None:
+                nonlocal passages
+                passages += encoded
+                if encoded:
+                    seconds = max(time.monotonic() - start, 1e-3)
+                    bar.set_postfix_str(f"{passages / seconds:.0f} passages/s", refresh=False)
+                bar.update(more)
+
+            yield tick

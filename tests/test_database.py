@@ -640,3 +640,21 @@ def test_progress_of_another_type_is_refused(db: SpladeLite) -> None:
     with pytest.raises(spladelite.WrongType, match="progress is 5"):
         db.add("text", progress=progress)
     assert len(db) == 0
+
+
+def test_one_batch_is_encoded_while_another_is_written(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spladelite.ingest.BATCH_ENCODED", 4)
+    with SpladeLite(path) as db:
+        ids = db.add((f"text number {i}" for i in range(30)), ids=(str(i) for i in range(30)))
+        assert ids == list(db) == [str(i) for i in range(30)]
+        # An id again in the very next batch: compared with what the batch before stores.
+        db.upsert([f"other {i}" for i in range(8)], ids=["a", "b", "c", "d", "d", "c", "e", "f"])
+        assert db.get("d") == spladelite.Document("d", "other 4", {})
+        with pytest.raises(spladelite.IdConflict, match="'x'"):
+            db.add([f"more {i}" for i in range(8)], ids=["u", "v", "w", "x", "x", "y", "z", "q"])
+        assert "w" in db
+        assert "y" not in db
+        with pytest.raises(spladelite.InvalidText):
+            db.add(iter(["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", ""]), ids=(f"p{i}" for i in range(10)))
+        assert [f"p{i}" in db for i in range(10)] == [True] * 8 + [False] * 2
+        assert db.check() == []
