@@ -181,6 +181,9 @@ class Connections:
                 elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
                     self._roll_back(seat)
                 yield seat, seat.connection
+            except (apsw.IOError, apsw.FullError):
+                self._drop(seat)  # FTS5 remembers totals that it could not read as zero
+                raise
             except _STRANGE as error:
                 self._blame_file(seat, error)
                 raise
@@ -233,9 +236,13 @@ class Connections:
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except apsw.Error:
-            if not self.memory and connection is not None:
-                seat.connection = None
-                connection.close(True)
+            self._drop(seat)
+
+    def _drop(self, seat: _Seat) -> None:
+        """Close a connection that has seen an error of the disk; the next call opens another."""
+        if not self.memory and seat.connection is not None:
+            seat.connection.close(True)
+            seat.connection = None
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
