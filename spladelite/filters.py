@@ -134,7 +134,10 @@ def matching_doc_ids(connection: apsw.Connection, condition: Filter) -> NDArray[
             raise CorruptIndex(f"table document has metadata that is not JSON ({error}); run check()") from error
     else:
         text = run_authorized(connection, sql, condition.bindings)
-    digits = np.frombuffer((text or "").encode(), np.uint8).reshape(-1, width)
+    found = np.frombuffer((text or "").encode(), np.uint8)
+    if len(found) % width:
+        raise CorruptIndex("table document: doc_ids are out of order; run check(repair=True)")
+    digits = found.reshape(-1, width)
     ids = np.zeros(len(digits), np.int64)
     for place in range(1, width):
         ids *= 10

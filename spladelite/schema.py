@@ -79,7 +79,7 @@ def check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw
         allowed = indexes(connection)
         extra = {row for row in extra if row[3] not in allowed}
     if missing or extra:
-        names = ", ".join(sorted({name for _, name, *_ in missing | extra})[:5])
+        names = ", ".join(sorted({str(name) for _, name, *_ in missing | extra})[:5])
         raise NotADatabase(
             f"{path} does not have the schema of a SpladeLite database (differs in: {names}); "
             f"open it with another tool, or restore a backup"

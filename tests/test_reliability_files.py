@@ -781,3 +781,10 @@ def test_a_spawned_process_shares_the_file(file: Path) -> None:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
         subprocess.run([sys.executable, "-c", code, str(file)], check=True, env=env)
         assert "spawned" in db
+
+
+def test_names_in_the_schema_that_are_no_text(file: Path) -> None:
+    raw(file, "UPDATE sqlite_schema SET name = x'FF' WHERE name = 'term_document'")
+    raw(file, "UPDATE sqlite_schema SET tbl_name = 7 WHERE name = 'document_term'")
+    with pytest.raises(SpladeLiteError):
+        open_database(file)
