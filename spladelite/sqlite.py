@@ -107,9 +107,7 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
-        raise Busy(
-            f"{path}: somebody else wrote for over {BUSY_TIMEOUT_MS // 1000} s; try again later"
-        ) from error
+        raise Busy(f"{path}: somebody else wrote for over {BUSY_TIMEOUT_MS // 1000} s; try again later") from error
     except apsw.InterruptError as error:
         raise Interrupted(f"{path}: the statement was interrupted; give it a longer timeout=") from error
     except apsw.NotADBError as error:
