@@ -203,7 +203,7 @@ def main() -> None:
             result[f"recall_{k}"] = None if lexical else recall(folder, name, k, right)
         print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1))
-    plot(results, folder / "results.png", f"{arguments.copies * 100}k passages")
+    plot(results, folder / "results.svg", f"{arguments.copies * 100}k passages")
     print(table(results))
 
 

@@ -246,6 +246,7 @@ class Fts5:
     """SQLite's own BM25 over the texts: another ranking, so no recall; the words of the query joined by OR."""
 
     lexical = True
+    slow = True
 
     def build(self, data: Data, folder: Path) -> None:
         with sqlite3.connect(folder / "fts.db") as connection:
