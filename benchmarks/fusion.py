@@ -4,7 +4,8 @@ python benchmarks/fusion.py FOLDER:SPLIT... [--dense MODEL] [--queries 300] [--d
 
 The rule, min(words / n, 1) / 2 for BM25, was chosen on scifact:train, wikiqa:train, liveqa-med:test and xquad-en:test,
 and tested on scifact:test, msmarco-dl-5k:test, wikiqa:test, wikiqa:dev and medquad:test. n = 6 was the first choice;
-n = 7 is the default because 6 lost 0.011 on wikiqa:test, so only medquad had no say in that, and it had been seen with a prototype of the rule.
+n = 7 is the default because 6 lost 0.011 on wikiqa:test, so only medquad had no say in that,
+and it had been seen with a prototype of the rule.
 """
 
 from __future__ import annotations
