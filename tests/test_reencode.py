@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ class Other:
         self.vocabulary, self.tokenize = self._model.vocabulary, self._model.tokenize
         self.encoded = 0
         self.fail_after = 10**9
-        self.between = lambda: None
+        self.between: Callable[[], object] = lambda: None
 
     def encode_documents(self, texts: Sequence[str]) -> SparseVectors:
         self.encoded += len(texts)
@@ -110,7 +110,7 @@ def test_others_read_and_write_meanwhile_and_follow(filled: str, monkeypatch: py
     other = Other()
     with SpladeLite(filled) as db, SpladeLite(filled) as reader:
         before = reader.search("bread", k=50)
-        writes = iter(
+        writes: Iterator[Callable[[], object]] = iter(
             [
                 lambda: reader.add("Something about bread, written meanwhile.", ids="meanwhile"),
                 lambda: reader.update("0", text="No longer about vehicles but about bread."),
