@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def idf_weights(frequencies: NDArray[np.int64], passages: int) -> NDArray[np.float64]:
-    """Robertson-Sparck Jones weights, always positive: ``ln(1 + (N - df + 0.5) / (df + 0.5))``.
+    """``ln(1 + N / df)``: of the simple formulas that benchmarks/README.md lists, the best over four collections.
 
     Args:
         frequencies: in how many passages each query token occurs, ``(T,)``.
@@ -21,4 +21,4 @@ def idf_weights(frequencies: NDArray[np.int64], passages: int) -> NDArray[np.flo
         ``(T,)``; 0 for a token that no passage has.
     """
     df = np.minimum(frequencies, passages)
-    return np.where(frequencies > 0, np.log1p((passages - df + 0.5) / (df + 0.5)), 0.0)
+    return np.where(frequencies > 0, np.log1p(passages / np.maximum(df, 1)), 0.0)
