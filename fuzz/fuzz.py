@@ -77,9 +77,9 @@ def _postings(blob: bytes, count: int, size: int) -> None:
         return
     if 0 < size <= postings.MAX_SEGMENT:
         part = SegmentQuery(
-            Segment(1, np.arange(1, size + 1), np.ones(size, np.float32), None), None, [(1.5, checked), (0.5, checked)]
+            Segment(1, np.arange(1, size + 1), np.ones(size, np.float32), None), None, [checked, checked]
         )
-        expected, found = top_k([part], 5), spladelite.kernels.top_k([part], 5)
+        expected, found = top_k([part], [1.5, 0.5], 5), spladelite.kernels.top_k([part], [1.5, 0.5], 5)
         assert all((a == b).all() for a, b in zip(expected, found, strict=True)), "the kernels differ"
 
 
@@ -124,8 +124,8 @@ def _segment(source: atheris.FuzzedDataProvider) -> None:
         segment = read_segment(CONNECTION, 1)
     except CorruptIndex:
         return
-    part = SegmentQuery(segment, None, [(1.0, b"\x00\x00\x07")])
-    expected, found = top_k([part], 5), spladelite.kernels.top_k([part], 5)
+    part = SegmentQuery(segment, None, [postings.decode(b"\x00\x00\x07", 1, len(segment))])
+    expected, found = top_k([part], [1.0], 5), spladelite.kernels.top_k([part], [1.0], 5)
     assert all((a == b).all() for a, b in zip(expected, found, strict=True)), "the kernels differ"
 
 
