@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test torture fuzz asan clean
 
 help:
-	@echo "make demo   index the standard library's docstrings and ask questions about them"
-	@echo "make test   lint, type-check and run every test (TORCH=1: also those that compare with torch)"
-	@echo "make clean  remove what these commands made"
+	@echo "make demo     index the standard library's docstrings and ask questions about them"
+	@echo "make test     lint, type-check and run every test (TORCH=1: also those that compare with torch)"
+	@echo "make torture  the full sizes of the reliability tests: a table of test, amount tried, failures (an hour or two)"
+	@echo "make fuzz     coverage-guided fuzzing of blobs and files, SECONDS_EACH=600"
+	@echo "make asan     the kernel with address sanitizer and bounds checks against damaged files"
+	@echo "make clean    remove what these commands made"
 
 # The demo needs what a user gets from pip: no development tools, no torch.
 .venv-demo/ready: pyproject.toml setup.py
@@ -32,6 +35,20 @@ test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+torture: $(VENV)/ready-$(EXTRAS)
+	PYTHONPATH=tests $(BIN)/python -W ignore -m torture
+
+SECONDS_EACH ?= 600
+
+fuzz: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	mkdir -p build/fuzz/blobs build/fuzz/file
+	$(BIN)/python fuzz/fuzz.py blobs build/fuzz/blobs -rss_limit_mb=8000 -max_total_time=$(SECONDS_EACH)
+	$(BIN)/python fuzz/fuzz.py file build/fuzz/file -rss_limit_mb=8000 -max_total_time=$(SECONDS_EACH)
+
+asan: $(VENV)/ready-$(EXTRAS)
+	scripts/asan.sh $(BIN)/python 2000
 
 clean:
 	rm -rf .venv .venv-demo build *.egg-info

@@ -22,7 +22,7 @@ from spladelite.errors import (
     ReadOnly,
 )
 
-BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_MS = 30_000
 PROGRESS_STEPS = 20_000  # virtual-machine steps between two looks at signals: some 100 microseconds
 
 _LIMITS = {
