@@ -42,7 +42,7 @@ CROSS JOIN carray(:terms) AS q
 CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
 """.strip()
 
-BATCH = 32  # queries that are ranked together
+BATCH = 16  # queries that are ranked together
 BATCH_HITS = 100_000
 
 Query = Sequence[tuple[int, float]]  # term ids strictly ascending
