@@ -30,17 +30,15 @@ with atheris.instrument_imports(include=["spladelite"]):
     from spladelite import SpladeLite, postings
     from spladelite.errors import CorruptIndex, SpladeLiteError
     from spladelite.index import (
-        Layout,
         checked_postings,
-        passage_checksum,
         posting_checksum,
-        read_passages,
         read_segment,
         read_tombstones,
         segment_checksum,
         tombstone_checksum,
     )
     from spladelite.migrations import migrations
+    from spladelite.passages import Layout, passage_checksum, read_passages
     from spladelite.search import Segment, SegmentQuery, top_k
 
 MODEL = WordModel()

@@ -14,7 +14,7 @@ The rooms, in the order in which data flows through them:
     chunking, ingest    text -> passages -> stored, batch by batch
     quantize, postings  float weights -> 8-bit impacts -> bytes
     connection, guard   the only place that opens a file; migrations/ is its schema
-    documents, index    the tables: documents and passages; the tail, segments and posting rows
+    documents           the table of documents; passages: their vectors; index: tail, segments, posting rows
     filters             where= -> the documents that may be found
     queries, idf        question -> weighted terms
     snapshot, searcher  one state of the index, and the statement that searches it

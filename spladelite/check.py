@@ -12,15 +12,8 @@ from spladelite import dense, lexical
 from spladelite.connection import fetch
 from spladelite.documents import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
-from spladelite.index import (
-    Layout,
-    PassageVectors,
-    checked_postings,
-    passage_checksum,
-    read_passages,
-    read_segment,
-    read_tombstones,
-)
+from spladelite.index import checked_postings, read_segment, read_tombstones
+from spladelite.passages import Layout, PassageVectors, passage_checksum, read_passages
 from spladelite.postings import encode, invert, split
 from spladelite.records import Finding
 from spladelite.search import Segment

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from spladelite import dense, lexical
 from spladelite.connection import fetch, int_array
 from spladelite.errors import CorruptIndex, IdConflict
-from spladelite.index import Layout, append, bury, check_passage, next_passage_id
+from spladelite.index import bury
+from spladelite.passages import Layout, append, check_passage, next_passage_id
 from spladelite.quantize import QuantizedVectors, take
 from spladelite.records import Document, Hit, Passage
 from spladelite.validate import NewDocument

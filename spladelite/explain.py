@@ -10,7 +10,7 @@ import numpy as np
 from spladelite.connection import int_array
 from spladelite.documents import DOCUMENT_COLUMNS, Stored, read_document
 from spladelite.errors import CorruptIndex
-from spladelite.index import Layout
+from spladelite.passages import Layout
 from spladelite.records import Explanation, Passage, Term, TermMatch, Tokens
 from spladelite.vectors import read_document_vectors
 

@@ -21,8 +21,9 @@ from spladelite.connection import Connections
 from spladelite.documents import EncodedDocuments, Plan, insert, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText
-from spladelite.index import Layout, maintain
+from spladelite.index import maintain
 from spladelite.meta import Meta, read_meta
+from spladelite.passages import Layout
 from spladelite.postings import MAX_SEGMENT
 from spladelite.quantize import drop_small_weights, quantize
 from spladelite.records import SparseVectors

@@ -11,7 +11,7 @@ import apsw
 from spladelite.encoders.base import Encoder
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.filters import metadata_index_sql
-from spladelite.index import TAIL_SIZE, Layout
+from spladelite.passages import TAIL_SIZE, Layout
 from spladelite.postings import MAX_SEGMENT
 
 # Smaller weights of encoded documents are dropped: a third of the postings, under 0.001 nDCG@10

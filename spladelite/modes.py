@@ -14,8 +14,8 @@ from spladelite.dense_model import FileDense
 from spladelite.errors import CorruptIndex, InvalidInput, InvalidVector, WrongType
 from spladelite.filters import Filter, matching_doc_ids
 from spladelite.fusion import DEPTH, Ranking, check_fusion, check_weights, default_weights, fuse
-from spladelite.index import Layout
 from spladelite.model import FileModel
+from spladelite.passages import Layout
 from spladelite.queries import Weigher, weighers
 from spladelite.records import Explanation, Hit, PartMatch
 from spladelite.searcher import Query, Searcher, View

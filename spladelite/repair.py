@@ -21,8 +21,9 @@ from spladelite.connection import Connections, backup, fetch, replacing
 from spladelite.documents import DOCUMENT_COLUMNS, EncodedDocuments, insert, read_document
 from spladelite.errors import Busy, CorruptIndex
 from spladelite.filters import metadata_index_sql
-from spladelite.index import Layout, merge_all, read_passages
+from spladelite.index import merge_all
 from spladelite.meta import metadata_index_fields, read_meta
+from spladelite.passages import Layout, read_passages
 from spladelite.records import Finding
 from spladelite.reencode import ATTEMPTS, exchange
 from spladelite.validate import NewDocument, content_hash

@@ -6,8 +6,9 @@ from typing import Any
 
 import apsw
 
-from spladelite.index import Layout, merge_all, passage_checksum
+from spladelite.index import merge_all
 from spladelite.meta import mark_slim, read_meta
+from spladelite.passages import Layout, passage_checksum
 
 
 def _checksum(*key: Any) -> int:

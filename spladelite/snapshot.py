@@ -17,16 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
-from spladelite.index import (
-    Layout,
-    PassageVectors,
-    read_passages,
-    read_segment,
-    read_tombstones,
-    recorded_size,
-    sealed_until,
-)
+from spladelite.index import read_segment, read_tombstones, recorded_size, sealed_until
 from spladelite.meta import Meta, read_meta
+from spladelite.passages import Layout, PassageVectors, read_passages
 from spladelite.postings import MAX_SEGMENT, in_memory
 from spladelite.search import Segment
 

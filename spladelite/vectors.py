@@ -8,7 +8,8 @@ import apsw
 import numpy as np
 
 from spladelite.connection import fetch, int_array
-from spladelite.index import Layout, PassageVectors, checked_postings, read_passages, read_segment
+from spladelite.index import checked_postings, read_segment
+from spladelite.passages import Layout, PassageVectors, read_passages
 from spladelite.postings import split
 from spladelite.quantize import QuantizedVectors
 

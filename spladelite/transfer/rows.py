@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spladelite.connection import fetch
 from spladelite.idf import idf_weights
-from spladelite.index import Layout, read_passages
+from spladelite.passages import Layout, read_passages
 
 BATCH = 4096
 
