@@ -2,7 +2,8 @@
 # Build the compiled kernel with bounds checks, address and undefined-behaviour sanitizers beside a copy of the package,
 # and run the kernel's tests and so many damaged files (default 2000) against it: scripts/asan.sh PYTHON [MUTATIONS]
 set -eu
-python=${1:-python3}
+python=$(command -v "${1:-python3}")
+case $python in /*) ;; *) python=$PWD/$python ;; esac
 mutations=${2:-2000}
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$root/build/asan
