@@ -125,7 +125,9 @@ def translated(path: str) -> Iterator[None]:
     except apsw.TooBigError as error:
         raise InvalidInput(f"{path}: a text or vector of over 1 GB cannot be stored: {error}") from error
     except apsw.NoMemError as error:
-        raise MemoryError(f"{path}: SQLite is out of memory") from error
+        raise DatabaseError(
+            f"{path}: SQLite ran out of memory; if there is enough, a damaged row claims too much: run check()"
+        ) from error
     except apsw.Error as error:
         raise DatabaseError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:

@@ -525,6 +525,14 @@ def test_optimize_drops_the_dead(small: SpladeLite) -> None:
     assert small.check() == []
 
 
+def test_sqlite_out_of_memory_is_an_error_of_ours(path: str) -> None:
+    """A damaged record may claim gigabytes: found by damaging 50,000 files under a memory limit."""
+    from spladelite.sqlite import translated
+
+    with pytest.raises(spladelite.DatabaseError, match="memory"), translated(path):
+        raise apsw.NoMemError
+
+
 def test_importing_is_light() -> None:
     script = (
         "import sys, spladelite\n"
