@@ -18,8 +18,9 @@
     │   ├── Busy                       another process held the write lock too long
     │   ├── Interrupted                Ctrl-C or ``timeout=`` ended a search
     │   └── CorruptIndex               stored bytes that contradict themselves; names the row
-    └── ModelError                     a model folder that cannot be loaded or does not fit
-        └── ModelMismatch              another model than the one the file was built with
+    ├── ModelError                     a model folder that cannot be loaded or does not fit
+    │   └── ModelMismatch              another model than the one the file was built with
+    └── TrainingError                  a run whose loss or vectors can no longer be used
 
 ``assert`` is for our bugs only.
 """
@@ -99,3 +100,7 @@ class ModelError(SpladeLiteError):
 
 class ModelMismatch(ModelError):
     """The database was built with another model than the one that was given."""
+
+
+class TrainingError(SpladeLiteError):
+    """A training run that cannot go on: its loss is not finite, or its vectors have become empty."""

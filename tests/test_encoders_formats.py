@@ -163,7 +163,7 @@ def test_the_fast_way_gives_what_the_plain_way_gives(tmp_path: Path, monkeypatch
     folder = write_mlm(tmp_path / "mlm")
     found = []
     for fast, tokens in ((True, 64), (False, 64), (True, 4096)):
-        monkeypatch.setattr(module, "_has_fast_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr(module, "has_fast_bfloat16", lambda fast=fast: fast)
         monkeypatch.setitem(module.BATCH_TOKENS, "cpu", tokens)
         encoder = load_encoder(folder, device="cpu")
         found.append(dense(encoder, encoder.encode_documents(TEXTS * 4)))

@@ -49,9 +49,11 @@ class TorchSide:
         self._route = route
         self._device = torch.device(device)
         self._model = load_model(route, device, dtype)
-        self._weight, self._bias = _take_output_layer(self._model, route)
+        layer, _ = take_output_layer(self._model, route)
+        self._weight = layer.weight.detach()
+        self._bias = output_bias(layer).detach()
         exact = self._device.type == "cpu" and dtype == "float32" and route.pooling == "max"
-        self._coarse = self._weight.bfloat16() if exact and _has_fast_bfloat16() else None
+        self._coarse = self._weight.bfloat16() if exact and has_fast_bfloat16() else None
         self._norms = self._weight.norm(dim=1)
 
     def rows(self, texts: Sequence[str], windows: Windows) -> list[Row]:
@@ -71,7 +73,7 @@ class TorchSide:
             with torch.inference_mode():
                 return self._pooled([windows[i] for i in batch])
 
-        batches = list(_batches([len(ids) for ids in windows], BATCH_TOKENS[self._device.type]))
+        batches = list(by_length([len(ids) for ids in windows], BATCH_TOKENS[self._device.type]))
         threads = torch.get_num_threads()
         if self._device.type != "cpu" or min(threads, len(batches)) < 2:
             done = [run(batch) for batch in batches]
@@ -113,20 +115,17 @@ class TorchSide:
         activation = "none" if self._route.pooling == "sum" else self._route.activation
         return _sparse(pooled.float(), activation)
 
-    def _tiles(self) -> Iterator[slice]:
-        return (slice(start, start + TILE) for start in range(0, len(self._weight), TILE))
-
     def _max(self, hidden: Any) -> Any:
         import torch
 
-        parts = [torch.matmul(hidden, self._weight[tile].T).amax(1) + self._bias[tile] for tile in self._tiles()]
+        parts = [torch.matmul(hidden, self._weight[tile].T).amax(1) + self._bias[tile] for tile in tiles(self._weight)]
         return torch.cat(parts, 1)  # (B, V)
 
     def _sum(self, hidden: Any, mask: Any) -> Any:
         import torch
 
         parts = []
-        for tile in self._tiles():
+        for tile in tiles(self._weight):
             logits = torch.matmul(hidden, self._weight[tile].T).float() + self._bias[tile]
             weights = logits.relu_().log1p_()
             if self._route.activation == "log1p_log1p":
@@ -135,25 +134,10 @@ class TorchSide:
         return torch.cat(parts, 1)  # (B, V)
 
     def _exact_max(self, hidden: Any, weight: Any) -> list[Row]:
-        """Rows equal to those of :meth:`_max`, most of the work done in bfloat16.
-
-        Rounding x and w to bfloat16 changes each by a factor within 1 +- 2**-8, and so does rounding the result;
-        by Cauchy-Schwarz the inner product then differs by less than ``2**-6 * |x| * |w|``.
-        """
+        """Rows equal to those of :meth:`_max`, most of the work done in bfloat16."""
         import torch
 
-        coarse = hidden.bfloat16()
-        reach = hidden.norm(dim=2).amax(1) * 2.0**-6  # (B,)
-        candidate = torch.cat(
-            [
-                torch.matmul(coarse, weight[tile].T).amax(1).float()
-                + self._bias[tile]
-                + reach.unsqueeze(1) * self._norms[tile]
-                > 0
-                for tile in self._tiles()
-            ],
-            1,
-        )  # (B, V)
+        candidate = may_be_active(hidden, weight, self._bias, self._norms)
         if hidden.isnan().any():
             raise ModelError(f"{self._route.path}: the model gave NaN; its weights are damaged")
         rows: list[Row] = []
@@ -164,6 +148,32 @@ class TorchSide:
             values = activate(pooled[positive].numpy(), self._route.activation)
             rows.append((terms[positive].numpy().astype(np.int32), values))
         return rows
+
+
+def tiles(weight: Any) -> Iterator[slice]:
+    """The rows of an output layer ``(V, H)`` in parts whose logits stay in a cache."""
+    return (slice(start, start + TILE) for start in range(0, len(weight), TILE))
+
+
+def may_be_active(hidden: Any, coarse: Any, bias: Any, norms: Any) -> Any:
+    """Which terms of each text can have a positive logit, computed in bfloat16: bool ``(B, V)``.
+
+    Rounding x and w to bfloat16 changes each by a factor within 1 +- 2**-8, and so does rounding the result;
+    by Cauchy-Schwarz the inner product then differs by less than ``2**-6 * |x| * |w|``: no active term is missed.
+
+    Args:
+        hidden: float32 ``(B, T, H)``, the output layer's input; padded places repeat a real one.
+        coarse: its weight in bfloat16, ``(V, H)``.   bias: float32 ``(V,)``.   norms: of the weight's rows, ``(V,)``.
+    """
+    import torch
+
+    rounded = hidden.bfloat16()
+    reach = (hidden.norm(dim=2).amax(1) * 2.0**-6).unsqueeze(1)  # (B, 1)
+    parts = [
+        torch.matmul(rounded, coarse[tile].T).amax(1).float() + bias[tile] + reach * norms[tile] > 0
+        for tile in tiles(coarse)
+    ]
+    return torch.cat(parts, 1)
 
 
 def load_checkpoint(
@@ -183,7 +193,7 @@ def load_checkpoint(
     """
     if dtype not in DTYPES:
         raise InvalidInput(f"dtype must be one of {DTYPES}, got {dtype!r}")
-    device = _device(device)
+    device = find_device(device)
     check_ids(checkpoint.tokenizer, len(checkpoint.tokenizer.vocabulary))
 
     def side(source: Source) -> Side:
@@ -198,7 +208,13 @@ def load_checkpoint(
     )
 
 
-def _device(device: str | None) -> str:
+def find_device(device: str | None) -> str:
+    """The device to compute on: the given one, or CUDA if there is one, or the processor.
+
+    Raises:
+        ModelError: torch or transformers is not installed.
+        InvalidInput: no such device.
+    """
     try:
         import torch
         import transformers  # noqa: F401
@@ -219,7 +235,7 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _has_fast_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself; emulated products are slower than float32."""
     import torch
 
@@ -237,7 +253,7 @@ def load_model(route: MlmRoute, device: str, dtype: str) -> Any:
     from transformers import AutoModelForMaskedLM
 
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 str(route.path),
                 local_files_only=True,
@@ -260,8 +276,12 @@ def load_model(route: MlmRoute, device: str, dtype: str) -> Any:
     return model.eval().requires_grad_(False).to(device)
 
 
-def _take_output_layer(model: Any, route: MlmRoute) -> tuple[Any, Any]:
-    """Weight ``(V, H)`` and bias ``(V,)`` of the model's output layer, which the model then leaves out."""
+def take_output_layer(model: Any, route: MlmRoute) -> tuple[Any, str]:
+    """The linear output layer ``(H) -> (V)``, which the model then leaves out, and its place in the model.
+
+    Raises:
+        ModelError: the model ends with something else.
+    """
     import torch
 
     layer = model.get_output_embeddings()
@@ -270,21 +290,26 @@ def _take_output_layer(model: Any, route: MlmRoute) -> tuple[Any, Any]:
         expected = model(input_ids=probe).logits
         if not isinstance(layer, torch.nn.Linear):
             raise ModelError(f"{route.path}: {type(model).__name__} has no linear output layer")
-        weight = layer.weight.detach()
-        bias = torch.zeros(len(weight), device=weight.device) if layer.bias is None else layer.bias.detach().float()
-        name = next(name for name, module in model.named_modules() if module is layer)
+        name: str = next(name for name, module in model.named_modules() if module is layer)
         model.set_submodule(name, torch.nn.Identity())
         hidden = model(input_ids=probe).logits
-        if hidden.shape[-1] != weight.shape[1] or not torch.allclose(
-            torch.matmul(hidden, weight.T).float() + bias, expected.float(), rtol=0.05, atol=0.05
+        if hidden.shape[-1] != layer.weight.shape[1] or not torch.allclose(
+            torch.matmul(hidden, layer.weight.T).float() + output_bias(layer), expected.float(), rtol=0.05, atol=0.05
         ):
             raise ModelError(
                 f"{route.path}: {type(model).__name__} does more than a linear map at its end; not supported"
             )
-    return weight, bias
+    return layer, name
 
 
-def _batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
+def output_bias(layer: Any) -> Any:
+    """The output layer's bias in float32, ``(V,)``; zeros if it has none."""
+    import torch
+
+    return torch.zeros(len(layer.weight), device=layer.weight.device) if layer.bias is None else layer.bias.float()
+
+
+def by_length(lengths: list[int], tokens: int) -> Iterator[list[int]]:
     """Positions grouped by similar length, longest first, at most ``tokens`` padded tokens (or one text) a group."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     start = 0
@@ -305,7 +330,7 @@ def _sparse(pooled: Any, activation: str) -> list[Row]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no notices about loading; the caller's settings come back."""
     from transformers.utils import logging
 

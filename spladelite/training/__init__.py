@@ -1,0 +1,14 @@
+"""Training: fine-tune a SPLADE model, choose where it stands between sparsity and quality, ship it.
+
+``data`` reads examples, ``pseudo`` makes them out of documents, ``mining`` finds negatives, ``teachers`` score;
+``batches`` draws, ``model`` encodes with gradients, ``losses`` are the papers', ``loop`` is the run from top to bottom;
+``measure`` validates, ``state`` keeps an interrupted run, ``report`` writes what is left of it.
+
+torch is imported when a run begins, not with this package.
+"""
+
+from spladelite.training.config import TrainConfig
+from spladelite.training.data import Example, TrainingData, Validation, read_training_data
+from spladelite.training.loop import Trained, train
+
+__all__ = ["Example", "TrainConfig", "Trained", "TrainingData", "Validation", "read_training_data", "train"]
