@@ -32,7 +32,9 @@ from spladelite.sqlite import (
     harden,
     int_array,
     leave_wal,
+    leave_wal_later,
     only_reading,
+    set_journal,
     translated,
 )
 
@@ -258,7 +260,7 @@ class Connections:
                 self._key = protect(self.path)
             harden(connection, clock)
             if writes:
-                self._make_writable(connection)
+                self._make_writable(connection, clock)
             elif not schema.is_current(connection, self.path):
                 raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
             schema.check_schema(connection, self.path, self._indexes)
@@ -269,14 +271,14 @@ class Connections:
             raise
         return connection
 
-    def _make_writable(self, connection: apsw.Connection) -> None:
+    def _make_writable(self, connection: apsw.Connection, clock: Clock) -> None:
         """Create or migrate; nothing is changed in a file that is not ours."""
         fresh = schema.is_empty(connection)
         current = not fresh and schema.is_current(connection, self.path)
         if not fresh and not current:
             schema.check_schema(connection, self.path, self._indexes)
         if not self.memory:
-            self._use_journal(connection)
+            self._use_journal(connection, clock)
         if current:
             return
         connection.execute("BEGIN IMMEDIATE")
@@ -291,17 +293,17 @@ class Connections:
                 connection.execute("ROLLBACK")
             raise
 
-    def _use_journal(self, connection: apsw.Connection) -> None:
+    def _use_journal(self, connection: apsw.Connection, clock: Clock) -> None:
         """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""
         connection.pragma("journal_size_limit", LOG_LIMIT)
         mode = "delete"
         if not on_network(self.path):
             with suppress(apsw.IOError):
-                mode = connection.pragma("journal_mode", "WAL")
+                mode = set_journal(connection, "WAL", clock)
         if mode == "wal":
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
             return
-        connection.pragma("journal_mode", "TRUNCATE")
+        set_journal(connection, "TRUNCATE", clock)
         connection.execute("PRAGMA synchronous = EXTRA")
         if not self._warned:
             self._warned = True
@@ -329,7 +331,8 @@ class Connections:
             except BaseException:
                 self.closed = False
                 raise
-            self._close_seats()
+            if not self._close_seats():
+                leave_wal_later(self.path)
         release(self._key)
 
     def _own_seat(self) -> _Seat | None:
@@ -342,7 +345,9 @@ class Connections:
     def _wait_for_others(self) -> bool:
         return self._state.wait_for(lambda: not self._others_busy(), PATIENCE)
 
-    def _close_seats(self) -> None:
+    def _close_seats(self) -> bool:
+        """Whether that leaves one plain file, or there is none that this handle may write."""
+        plain = True
         own = self._own_seat()
         seats = [seat for seat in self._seats if seat is own or not seat.depth]
         for guest in [seat.guest for seat in seats if seat.guest is not None]:
@@ -350,10 +355,11 @@ class Connections:
         connections = [seat.connection for seat in seats if seat.connection is not None]
         for i, connection in enumerate(connections):
             if i == len(connections) - 1 and not self.read_only and not self.memory:
-                leave_wal(connection)
+                plain = leave_wal(connection)
             connection.close(True)
         for seat in seats:
             seat.connection = seat.guest = None
+        return plain
 
     # --- forking -----------------------------------------------------------------------------------------------------
 

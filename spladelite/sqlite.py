@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -95,6 +96,8 @@ def int_array(values: Sequence[int] | NDArray[np.int64]) -> Any:
     return apsw.carray(np.ascontiguousarray(values, np.int64))
 
 
+_TOUCH = "SELECT 1 FROM sqlite_schema LIMIT 1"  # the least that begins a read transaction
+
 _NOT_CLOSED = (
     "A file that was not closed needs a folder that can be written, even to be read; where nobody else uses it, "
     "immutable=True opens it"
@@ -107,7 +110,9 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
-        raise Busy(f"{path}: somebody else wrote for over {BUSY_TIMEOUT_MS // 1000} s; try again later") from error
+        raise Busy(
+            f"{path}: somebody else wrote for {BUSY_TIMEOUT_MS // 1000} s, or up to the timeout; try again later"
+        ) from error
     except apsw.InterruptError as error:
         raise Interrupted(f"{path}: the statement was interrupted; give it a longer timeout=") from error
     except apsw.NotADBError as error:
@@ -152,15 +157,57 @@ def harden(connection: apsw.Connection, clock: Clock) -> None:
     connection.execute("PRAGMA cell_size_check = 1")
 
 
-def leave_wal(connection: apsw.Connection) -> None:
-    """One plain file again, if nobody else has it open: otherwise they will do it when they close."""
+def set_journal(connection: apsw.Connection, mode: str, clock: Clock) -> str:
+    """Set the journal mode and begin to use it; returns the one that now is.
+
+    A change upgrades a read lock, and there SQLite does not call its busy handler: of two that open a closed file at
+    one moment, one would fail at once. So the waiting is done here.
+    """
+    give_up = min(clock.deadline, time.monotonic() + BUSY_TIMEOUT_MS / 1000)
+    while True:
+        try:
+            given = str(connection.pragma("journal_mode", mode))
+            fetch(connection, _TOUCH)  # only now does this connection hold on to the log
+            found = str(connection.pragma("journal_mode"))
+            if found == given or time.monotonic() > give_up:
+                return found
+            # In between somebody else's close() has ended the log, and we would go on without one.
+        except apsw.BusyError:
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(0.002)
+
+
+def leave_wal(connection: apsw.Connection) -> bool:
+    """One plain file again, and True; False if somebody else has it open, or it cannot be written."""
     connection.set_busy_handler(None)
     with suppress(apsw.Error):
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.pragma("journal_mode", "DELETE")
-        return
+        return True
     with suppress(apsw.Error):  # at least the file itself is then complete
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    return False
+
+
+def leave_wal_later(path: str) -> None:
+    """For a file that is closed here, but was in use when :func:`leave_wal` looked.
+
+    Two that close at one moment each see the other, and neither would be the last.
+    """
+    for _ in range(3):
+        time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - only so that they do not meet again
+        with suppress(apsw.Error):
+            connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                harden(connection, Clock())
+                connection.set_busy_handler(None)
+                connection.pragma("journal_mode", "WAL")  # take over what the other may have left beside the file
+                fetch(connection, _TOUCH)
+                if leave_wal(connection):
+                    return
+            finally:
+                connection.close(True)
 
 
 def backup(connection: apsw.Connection, target: str, progress: Callable[[int, int], None] | None = None) -> None:
@@ -168,7 +215,7 @@ def backup(connection: apsw.Connection, target: str, progress: Callable[[int, in
 
     Others may write meanwhile. ``progress`` is called with pages done and pages in all.
     """
-    fetch(connection, "SELECT 1 FROM sqlite_schema LIMIT 1")  # from now on this state stays: no copying twice
+    fetch(connection, _TOUCH)  # from now on this state stays: no copying twice
     with apsw.Connection(target) as copy, copy.backup("main", connection, "main") as running:
         while not running.done:
             running.step(4096)

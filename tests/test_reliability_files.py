@@ -88,6 +88,55 @@ def test_the_last_writer_closes_it_whichever_that_is(file: Path) -> None:
     assert file.read_bytes()[18:20] == b"\1\1"
 
 
+def test_handles_that_close_at_one_moment_leave_one_plain_file(file: Path) -> None:
+    """Each sees the other, and neither is the last."""
+    db = open_database(file)
+    db.add("w5", ids="e")
+    other = apsw.Connection(str(file))
+    other.execute("SELECT * FROM document").fetchall()
+    with patch("spladelite.sqlite.time.sleep", lambda _: other.close()):
+        db.close()
+    assert names(file) == ["kb.db"]
+    assert file.read_bytes()[18:20] == b"\1\1"
+
+
+def test_opening_a_closed_file_waits_for_whoever_opens_it_at_the_same_moment(file: Path) -> None:
+    """To leave the rollback journal behind, SQLite needs the file for itself, and does not wait until it has it."""
+    other = apsw.Connection(str(file))
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+    end.start()
+    with open_database(file) as db:
+        assert not other.in_transaction
+        db.add("w5", ids="e")
+        other.close()
+    end.join()
+    assert names(file) == ["kb.db"]
+
+
+def test_a_log_that_another_handle_ends_before_it_is_used_is_begun_again(file: Path) -> None:
+    """Otherwise the writer goes on with a rollback journal, and with less syncing than that needs."""
+
+    class Late(apsw.Connection):
+        late = 0
+
+        def pragma(self, name: str, *value: Any, **options: Any) -> Any:
+            result = super().pragma(name, *value, **options)
+            if value == ("WAL",) and not self.late:
+                self.late = 1
+                other = apsw.Connection(self.filename)
+                assert other.pragma("journal_mode", "DELETE") == "delete"
+                other.close()
+            return result
+
+    with patch("spladelite.connection.apsw.Connection", Late), open_database(file) as db:
+        with db._connections.read() as connection:
+            assert isinstance(connection, Late)
+            assert connection.late
+            assert connection.pragma("journal_mode") == "wal"
+        assert "kb.db-wal" in names(file)
+
+
 def test_a_writer_that_closes_before_a_reader_leaves_a_complete_file(file: Path) -> None:
     with open_database(file, read_only=True) as reader:
         assert len(reader) == 2
@@ -721,7 +770,9 @@ def test_close_waits_for_calls_in_other_threads(file: Path) -> None:
 
 @posix
 def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None:
-    """SQLite believes that a child holds its parent's locks; the parent's close() would delete the child's log."""
+    """With its parent's connections it believes to hold their locks, and takes none: the parent's close() ends the log
+    that the child writes to, and the child changes pages that the parent has changed since.
+    """
     db = open_database(file)
     db.add("w5", ids="parent")
     db.search("w5")
@@ -730,6 +781,7 @@ def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None
     child = os.fork()
     if child == 0:
         try:
+            os.read(from_parent, 1)
             db.add("w6", ids="child 1")
             os.write(to_parent, b"1")
             os.read(from_parent, 1)
@@ -738,8 +790,10 @@ def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None
             os._exit(0)
         except BaseException:  # noqa: BLE001 - the parent sees the status
             os._exit(1)
-    os.read(from_child, 1)
+    os.close(to_parent)  # should the child die, nobody waits for it
     db.add("w7", ids="parent 2")
+    os.write(to_child, b"1")
+    os.read(from_child, 1)
     db.close()  # as the last one that this process knows of
     with open_database(file) as again:
         again.add(["w8", *(f"w{i}" for i in range(20))], ids=["parent 3", *(f"p{i}" for i in range(20))])
@@ -748,6 +802,7 @@ def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None
     with open_database(file) as again:
         assert {"parent", "child 1", "child 2", "parent 2", "parent 3"} <= set(again)
         assert again.check() == []
+    assert names(file) == ["kb.db"]
 
 
 @posix
