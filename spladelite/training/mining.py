@@ -1,0 +1,144 @@
+"""Hard negatives: what a search finds for a training query and nobody called relevant.
+
+Much of what is found and not called relevant is relevant all the same. Following "TopK-PercPos" of Moreira et al. 2024
+("NV-Retriever: Improving text embedding models with effective hard-negative mining"), what scores nearly as high as the
+positive is left out; the rest is drawn from a deep list, not taken from its top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spladelite.errors import InvalidInput
+from spladelite.progress import Progress, ticking
+from spladelite.records import Hit
+from spladelite.training.data import Example
+from spladelite.validate import check_count
+
+if TYPE_CHECKING:
+    from spladelite import SpladeLite
+
+_BATCH = 128  # queries; each hit brings its document's whole text
+
+
+def mine(
+    db: SpladeLite,
+    examples: Sequence[Example],
+    *,
+    count: int,
+    mode: str = "splade",
+    depth: int = 100,
+    margin: float = 0.95,
+    seed: int = 0,
+    progress: Progress = None,
+) -> tuple[Example, ...]:
+    """The examples with ``count`` more negatives each, found in a database.
+
+    Never a negative: a text that answers the same query in any of the examples, and a document that holds such a text.
+    Of a document of several passages the passage that was found is the negative. An example whose positive is not
+    among the hits is not filtered by ``margin``: the model fails at its query, and every hit would go.
+
+    Args:
+        db: what is searched; it should hold the positives.
+        examples: without scores, which would not cover the new negatives: mine first, then let a teacher score.
+        count: negatives to add, at least 1. Where the hits do not suffice, other documents at random make up for it;
+            fewer are added only if the database has no more.
+        mode: "splade", "bm25", "hybrid" or "dense", as for a search.
+        depth: how many hits to choose from.
+        margin: a hit that scores above ``margin`` times the positive's score is taken for a false negative;
+            ``math.inf`` keeps all.
+        seed: of the choice.
+        progress: as for ``db.add``.
+
+    Returns:
+        The examples in order; their own negatives come first.
+
+    Raises:
+        InvalidInput: an empty database, an argument out of range, or examples with scores.
+    """
+    check_count(count, "count")
+    check_count(depth, "depth")
+    if not margin > 0:
+        raise InvalidInput(f"margin is {margin}; it must be above 0, such as 0.95, or math.inf to keep all hits")
+    for position, example in enumerate(examples):
+        if example.scores is not None:
+            raise InvalidInput(f"examples[{position}] has scores, and mined negatives have none; mine before scoring")
+    if not len(db):
+        raise InvalidInput("the database is empty; add the documents to mine from")
+    random = np.random.default_rng(seed)
+    of_query: dict[str, list[int]] = {}
+    for position, example in enumerate(examples):
+        of_query.setdefault(example.query, []).append(position)
+    others = _random_passages(db, random)
+    mined = list(examples)
+    queries = list(of_query)
+    with ticking(progress, queries, "Mining") as advance:
+        for start in range(0, len(queries), _BATCH):
+            batch = queries[start : start + _BATCH]
+            for query, hits in zip(batch, db.search_many(batch, k=depth, mode=mode), strict=True):
+                positives = {examples[i].positive.strip() for i in of_query[query]}
+                holders = [_holds(hit, positives) for hit in hits]
+                for i in of_query[query]:
+                    example = examples[i]
+                    limit = _limit(hits, example.positive.strip(), margin)
+                    found = [
+                        text
+                        for hit, holder in zip(hits, holders, strict=True)
+                        if not holder and hit.score <= limit and (text := hit.passage.text.strip())
+                    ]
+                    mined[i] = _extended(example, positives, found, others, count, random)
+            advance(len(batch))
+    return tuple(mined)
+
+
+def _holds(hit: Hit, positives: set[str]) -> bool:
+    return any(positive in hit.text for positive in positives)
+
+
+def _limit(hits: Sequence[Hit], positive: str, margin: float) -> float:
+    """The highest score of a hit that is not yet held to be relevant."""
+    own = [hit.score for hit in hits if positive in hit.text]
+    return margin * max(own) if own else math.inf
+
+
+def _extended(
+    example: Example,
+    positives: set[str],
+    found: Sequence[str],
+    others: Iterator[str],
+    count: int,
+    random: np.random.Generator,
+) -> Example:
+    taken = positives | set(example.negatives)
+    left = [text for text in dict.fromkeys(found) if text not in taken]
+    drawn = [left[i] for i in random.permutation(len(left))[:count].tolist()]
+    taken.update(drawn)
+    misses = 0
+    while len(drawn) < count and misses < 100:  # as many in a row: there is nothing else
+        text = next(others)
+        if text in taken or any(positive in text for positive in positives):
+            misses += 1
+            continue
+        drawn.append(text)
+        taken.add(text)
+        misses = 0
+    return replace(example, negatives=(*example.negatives, *drawn))
+
+
+def _random_passages(db: SpladeLite, random: np.random.Generator) -> Iterator[str]:
+    """Passages drawn at random, with replacement, for ever."""
+    ids = np.array([row[0] for row in db.sql("SELECT passage_id FROM passage")], np.int64)
+    while True:
+        drawn = random.choice(ids, min(len(ids), 64)).tolist()
+        for row in db.sql(
+            "SELECT substr(d.text, p.start_char + 1, p.end_char - p.start_char) FROM json_each(?) j "
+            "JOIN passage p ON p.passage_id = j.value JOIN document d ON d.doc_id = p.doc_id",
+            (str(drawn),),
+        ):
+            if text := row[0].strip():
+                yield text
