@@ -331,7 +331,7 @@ class Connections:
             except BaseException:
                 self.closed = False
                 raise
-            if not self._close_seats():
+            if not self._close_seats() and not on_network(self.path):
                 leave_wal_later(self.path)
         release(self._key)
 

@@ -368,6 +368,17 @@ def test_a_network_file_system_gets_a_rollback_journal_and_one_warning(file: Pat
         assert "e" in db
 
 
+def test_closing_on_a_network_file_system_never_begins_a_log(file: Path) -> None:
+    with patch("spladelite.connection.on_network", lambda _: True), pytest.warns(UserWarning, match="write-ahead"):
+        db = open_database(file)
+        other = apsw.Connection(str(file))
+        other.execute("BEGIN EXCLUSIVE")
+        with patch("spladelite.connection.leave_wal_later") as later:
+            db.close()
+        other.close()
+    assert not later.called
+
+
 def test_durability_decides_what_a_commit_waits_for(file: Path) -> None:
     for durability, level in (("full", 2), ("fast", 1)):
         with open_database(file, durability=durability) as db, db._connections.outside_transaction() as connection:
