@@ -95,7 +95,7 @@ def read_training_data(
         validation = folder
     held: Validation | None = None
     if isinstance(validation, str | os.PathLike):
-        held = _limited(_read_validation(validation, folder, train), seed)
+        held = limited(_read_validation(validation, folder, train), seed)
     elif validation != 0:
         held = _choose(train, validation, seed)
     if held is not None:
@@ -196,25 +196,28 @@ def _without(examples: Sequence[Example], held: Validation) -> list[Example]:
     return [example for example in examples if _key(example.query) not in asked]
 
 
+def held_out_count(count: int) -> int:
+    """How many of so many queries are held out: a tenth, at least 20 and at most 200, but never more than half."""
+    least, most = VALIDATION_QUERIES
+    return min(max(round(VALIDATION_SHARE * count), least), most, count // 2)
+
+
 def _choose(judged: Validation, share: float | None, seed: int) -> Validation | None:
     """Some of the queries that have a relevant document; None where there is only one such query."""
     alike: dict[str, list[str]] = {}  # queries that are spelled alike go together
     for id in _answerable(judged):
         alike.setdefault(_key(judged.queries[id]), []).append(id)
     groups = list(alike.values())
-    if share is None:
-        least, most = VALIDATION_QUERIES
-        count = min(max(round(VALIDATION_SHARE * len(groups)), least), most, len(groups) // 2)
-    else:
-        count = min(math.ceil(share * len(groups)), len(groups) - 1)
+    total = len(groups)
+    count = held_out_count(total) if share is None else min(math.ceil(share * total), total - 1)
     if count < 1:
         return None
-    picked = np.random.default_rng(seed).permutation(len(groups))[:count]
+    picked = np.random.default_rng(seed).permutation(total)[:count]
     ids = [id for i in sorted(picked.tolist()) for id in groups[i]]
-    return _limited(replace(judged, qrels={id: judged.qrels[id] for id in ids}), seed)
+    return limited(replace(judged, qrels={id: judged.qrels[id] for id in ids}), seed)
 
 
-def _limited(judged: Validation, seed: int) -> Validation:
+def limited(judged: Validation, seed: int) -> Validation:
     """At most 200 answerable queries over their judged documents, filled up at random to 2,000 documents.
 
     The figures are therefore higher than on the whole corpus; they are for comparing epochs with each other.
@@ -224,10 +227,14 @@ def _limited(judged: Validation, seed: int) -> Validation:
     ids = [ids[i] for i in sorted(random.permutation(len(ids))[: VALIDATION_QUERIES[1]].tolist())]
     qrels = {id: {d: grade for d, grade in judged.qrels[id].items() if judged.corpus.get(d)} for id in ids}
     documents = {d: judged.corpus[d] for grades in qrels.values() for d in grades}
-    texts = set(documents.values())
-    others = [(id, text) for id, text in judged.corpus.items() if text and text not in texts]
-    room = max(0, VALIDATION_DOCUMENTS - len(documents))
-    documents |= dict(others[i] for i in sorted(random.permutation(len(others))[:room].tolist()))
+    answers = [judged.corpus[d] for grades in qrels.values() for d, grade in grades.items() if grade > 0]
+    others = [id for id, text in judged.corpus.items() if text and id not in documents]
+    for i in random.permutation(len(others)).tolist():
+        if len(documents) >= VALIDATION_DOCUMENTS:
+            break
+        text = judged.corpus[others[i]]
+        if not any(answer in text for answer in answers):  # else it answers as well, and nobody has judged it
+            documents[others[i]] = text
     return Validation({id: judged.queries[id] for id in ids}, documents, qrels)
 
 

@@ -67,7 +67,7 @@ def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
     first: dict[bool, str] = {}  # the first line with scores, and the first without
     try:
         with gzip.open(path, "rb") if suffixes[-1] == ".gz" else open(path, "rb") as file:
-            lines = ((f"{place}:{number}", line) for number, line in _lines(file, place) if line.strip())  # type: ignore[arg-type]
+            lines = ((f"{place}:{number}", line) for number, line in _lines(file, place) if line.strip(" \r\n"))  # type: ignore[arg-type]
             for here, found in _json_rows(lines) if kind == [".jsonl"] else _tsv_rows(lines):
                 examples.extend(found)
                 first.setdefault(found[0].scores is not None, here)
@@ -105,24 +105,22 @@ def _from_object(row: Mapping[str, Any], here: str) -> list[Example]:
         raise InvalidInput(f"{here}: positive is an empty list; give at least one text")
     scores = _field(row, _SCORES, here, None)
     if scores is None and ("pos_scores" in row or "neg_scores" in row):  # FlagEmbedding
-        scores = [*(row.get("pos_scores") or []), *(row.get("neg_scores") or [])]
+        scores = [score for name in ("pos_scores", "neg_scores") for score in _list(row.get(name))]
     if scores is None:
         return [_example(query, positive, negatives, None, here) for positive in positives]
     numbers = _numbers(scores, len(positives), len(negatives), here)
     shared = numbers[len(positives) :]
-    return [_example(query, text, negatives, [own, *shared], here) for own, text in zip(numbers, positives)]  # noqa: B905
+    return [
+        _example(query, text, negatives, [own, *shared], here) for own, text in zip(numbers, positives, strict=False)
+    ]
 
 
 def _tsv_rows(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[Example]]]:
     before = 2
     for number, (here, line) in enumerate(lines):
         fields = line.rstrip("\r\n").split("\t")
-        if (
-            number == 0
-            and fields[0].strip().lower() in _QUERY
-            and fields[1:2]
-            and fields[1].strip().lower() in _POSITIVE
-        ):
+        names = [field.strip().lower() for field in fields[:2]]
+        if number == 0 and len(names) == 2 and names[0] in _QUERY and names[1] in _POSITIVE:
             continue
         if not line.endswith("\n") and len(fields) < before:
             raise InvalidInput(
@@ -156,8 +154,12 @@ def _field(row: Mapping[str, Any], names: Sequence[str], here: str, default: Any
     return default
 
 
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
 def _texts(value: Any, here: str, name: str) -> list[str]:
-    return [_text(item, here, name) for item in (value if isinstance(value, list) else [value])]
+    return [_text(item, here, name) for item in _list(value)]
 
 
 def _text(value: Any, here: str, name: str) -> str:
@@ -171,7 +173,7 @@ def _text(value: Any, here: str, name: str) -> str:
 
 
 def _numbers(value: Any, positives: int, negatives: int, here: str) -> list[float]:
-    values = value if isinstance(value, list) else [value]
+    values = _list(value)
     for number in values:
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise InvalidInput(f"{here}: scores has {json.dumps(number)[:60]}; every score must be a finite number")
