@@ -94,3 +94,5 @@ for _command in (create_index, backup, export, sql):
     main.add_command(_command)
 main.add_command(_Lazy("models", "spladelite.encoders.cli:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.evaluation.cli:evaluate", "Measure search quality on judged queries."))
+main.add_command(_Lazy("train", "spladelite.training.cli:train", "Fine-tune a model on pairs of texts."))
+main.add_command(_Lazy("adapt", "spladelite.training.cli:adapt_command", "Tune a database's model to its documents."))

@@ -46,8 +46,8 @@ class TrainConfig:
     margin_mse: float = 0.0
     kl: float = 0.0
     temperature: float = 1.0
-    lambda_q: float = 1e-3
-    lambda_d: float = 1e-3
+    lambda_q: float = 3e-3
+    lambda_d: float = 3e-3
     query_regularizer: str = "flops"
     lambda_warmup: float = 1 / 3
     queries: str = "model"

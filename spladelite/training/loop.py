@@ -29,7 +29,7 @@ from spladelite.training.data import Example, TrainingData
 from spladelite.training.measure import Measures, measure
 from spladelite.training.report import Log, finish, needs
 from spladelite.training.start import find_start, open_start
-from spladelite.training.state import RUN, Progress, claim, identify, load_state, replace_folder, save_state
+from spladelite.training.state import RUN, Standing, claim, identify, load_state, replace_folder, save_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +107,17 @@ def train(
     steps = config.epochs * per_epoch
     positives = positives_of(data.examples)
     if resumed:
-        progress = load_state(target, trainee, optimizer)
+        standing = load_state(target, trainee, optimizer)
     else:
-        progress = Progress(start=_measure(target, trainee, data, log, 0, device))
-        save_state(target, trainee, optimizer, progress)
-    rows = Log(target, progress.step)
+        standing = Standing(start=_measure(target, trainee, data, log, 0, device))
+        save_state(target, trainee, optimizer, standing)
+    rows = Log(target, standing.step)
 
     with _on_interrupt() as interrupted:
-        while progress.step < steps and not (config.patience and progress.waited >= config.patience):
-            epoch = progress.step // per_epoch
+        while standing.step < steps and not (config.patience and standing.waited >= config.patience):
+            epoch = standing.step // per_epoch
             batches = epoch_batches(data.examples, positives, config, epoch)
-            for step in range(progress.step, (epoch + 1) * per_epoch):
+            for step in range(standing.step, (epoch + 1) * per_epoch):
                 clock = time.monotonic()
                 rate = config.learning_rate * _triangle(step, steps, config.warmup)
                 share = quadratic_warmup(step, round(config.lambda_warmup * steps))
@@ -131,7 +131,7 @@ def train(
                     parts.append(part)
                 norm = float(torch.nn.utils.clip_grad_norm_(trainee.parameters(), config.max_grad_norm))
                 row = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-                _check_step(row | {"gradient": norm}, step + 1, target, progress)
+                _check_step(row | {"gradient": norm}, step + 1, target, standing)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.step()
@@ -139,21 +139,23 @@ def train(
                 speed = sum(len(batch.queries) for batch in now) / (time.monotonic() - clock)
                 row |= {"gradient": norm, "lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
                 log(rows.add(epoch + 1, step + 1, steps, row))
-                progress = replace(progress, step=step + 1)
-                if interrupted.is_set():
-                    save_state(target, trainee, optimizer, progress)
+                standing = replace(standing, step=step + 1)
+                if interrupted.is_set() and standing.step % per_epoch:
+                    save_state(target, trainee, optimizer, standing)
                     raise KeyboardInterrupt
             measures = _measure(target, trainee, data, log, epoch + 1, device)
-            if progress.step >= round(config.lambda_warmup * steps):  # before it, vectors are not yet sparse
-                better = measures is None or progress.best is None or measures.ndcg > progress.best.ndcg
+            if standing.step >= round(config.lambda_warmup * steps):  # before it, vectors are not yet sparse
+                better = measures is None or standing.best is None or measures.ndcg > standing.best.ndcg
                 if better:
                     replace_folder(target / RUN / "best", trainee.save)
-                    progress = replace(progress, best_epoch=epoch + 1, best=measures)
-                progress = replace(progress, waited=0 if better else progress.waited + 1)
-            save_state(target, trainee, optimizer, progress)
+                    standing = replace(standing, best_epoch=epoch + 1, best=measures)
+                standing = replace(standing, waited=0 if better else standing.waited + 1)
+            save_state(target, trainee, optimizer, standing)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
 
-    finish(target, start, config, data, progress, precision, source)
-    return Trained(target, progress.start, progress.best, progress.best_epoch, progress.step, time.monotonic() - began)
+    finish(target, start, config, data, standing, precision, source)
+    return Trained(target, standing.start, standing.best, standing.best_epoch, standing.step, time.monotonic() - began)
 
 
 def objective(trainee: Any, batch: Batch, config: TrainConfig, share: float) -> tuple[Any, dict[str, float]]:
@@ -230,13 +232,13 @@ def _check(examples: Sequence[Example], config: TrainConfig) -> None:
         raise InvalidInput("batch_size=1 leaves a query without negatives; raise it, or give negatives")
 
 
-def _check_step(row: dict[str, float], step: int, target: Path, progress: Progress) -> None:
+def _check_step(row: dict[str, float], step: int, target: Path, standing: Standing) -> None:
     """Stop before the weights are spoilt.
 
     Raises:
         TrainingError: a value is not finite, or vectors are empty.
     """
-    kept = f"the model of epoch {progress.best_epoch} is in {target / RUN / 'best'}" if progress.best_epoch else (
+    kept = f"the model of epoch {standing.best_epoch} is in {target / RUN / 'best'}" if standing.best_epoch else (
         f"the last good state is in {target / RUN / 'latest'}"
     )  # fmt: skip
     wrong = [name for name, value in row.items() if not math.isfinite(value)]

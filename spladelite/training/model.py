@@ -36,7 +36,7 @@ PASS_TOKENS = 4096  # padded tokens of one pass through the body
 SCAN_TOKENS = 1024  # tokens that are scanned together: their logits over one tile stay in a cache
 
 
-class Trainee(torch.nn.Module):
+class Trainee(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
     """The masked language model of a checkpoint, its output layer taken off and applied by :func:`pool`.
 
     Args:
@@ -142,11 +142,13 @@ class Trainee(torch.nn.Module):
         ]
         _write(folder / "modules.json", modules)
         (folder / "1_SpladePooling").mkdir()
-        pooling = {"pooling_strategy": self.route.pooling, "activation_function": activation}
+        pooling = {
+            "pooling_strategy": self.route.pooling,
+            "activation_function": activation,
+        }
         _write(folder / "1_SpladePooling" / "config.json", pooling)
-        if self.route.prompt:
-            prompts = {"query": self.route.prompt, "document": self.route.prompt}
-            _write(folder / "config_sentence_transformers.json", {"prompts": prompts})
+        prompts = {"query": self.route.prompt, "document": self.route.prompt}
+        _write(folder / "config_sentence_transformers.json", {"model_type": "SparseEncoder", "prompts": prompts})
 
 
 def _write(path: Path, content: object) -> None:

@@ -18,7 +18,7 @@ from spladelite.training.config import TrainConfig
 from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures
 from spladelite.training.start import Start
-from spladelite.training.state import RUN, Progress
+from spladelite.training.state import RUN, Standing
 
 STEPS, EPOCHS = "log.csv", "validation.csv"
 
@@ -117,7 +117,7 @@ def finish(
     start: Start,
     config: TrainConfig,
     data: TrainingData,
-    progress: Progress,
+    standing: Standing,
     precision: str,
     source: str,
 ) -> None:
@@ -130,7 +130,7 @@ def finish(
     for file in exported.iterdir():
         os.replace(file, target / file.name)
     plot(target)
-    (target / "MODEL_CARD.md").write_text(_card(target, start, config, data, progress, precision, source), "utf-8")
+    (target / "MODEL_CARD.md").write_text(_card(target, start, config, data, standing, precision, source), "utf-8")
     shutil.rmtree(target / RUN)
 
 
@@ -139,7 +139,7 @@ def _card(
     start: Start,
     config: TrainConfig,
     data: TrainingData,
-    progress: Progress,
+    standing: Standing,
     precision: str,
     source: str,
 ) -> str:
@@ -162,13 +162,13 @@ def _card(
         "## Results",
         "",
     ]
-    if progress.best is None or data.validation is None:
+    if standing.best is None or data.validation is None:
         lines.append("No validation queries were held out: the weights are those of the last epoch, unmeasured.")
     else:
-        assert progress.start is not None
+        assert standing.start is not None
         lines += [
             f"On {len(data.validation.queries)} held-out queries over {len(data.validation.corpus):,} documents. The "
-            f"weights are those of epoch {progress.best_epoch}, which were chosen by nDCG@10 on the same queries.",
+            f"weights are those of epoch {standing.best_epoch}, which were chosen by nDCG@10 on the same queries.",
             "",
             "| | before | after |",
             "|---|---|---|",
@@ -178,7 +178,7 @@ def _card(
             "query_terms": "active terms a query", "document_terms": "active terms a passage",
         }  # fmt: skip
         for field, name in names.items():
-            before, after = getattr(progress.start, field), getattr(progress.best, field)
+            before, after = getattr(standing.start, field), getattr(standing.best, field)
             lines.append(f"| {name} | {before:.4f} | {after:.4f} |")
     lines += ["", "## Settings", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]

@@ -25,7 +25,7 @@ RUN = "run"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Standing:
     """Where a run stands.
 
     Attributes:
@@ -90,8 +90,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_state(folder: Path, trainee: Any, optimizer: Any, progress: Progress) -> None:
-    """Write ``latest/``: weights, AdamW's moments, torch's random state, and the progress."""
+def save_state(folder: Path, trainee: Any, optimizer: Any, standing: Standing) -> None:
+    """Write ``latest/``: weights, AdamW's moments, torch's random state, and the standing."""
     import torch
     from safetensors.torch import save_file
 
@@ -105,12 +105,12 @@ def save_state(folder: Path, trainee: Any, optimizer: Any, progress: Progress) -
 
     def write(target: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target / "state.safetensors")
-        (target / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)), encoding="utf-8")
+        (target / "standing.json").write_text(json.dumps(dataclasses.asdict(standing)), encoding="utf-8")
 
     replace_folder(folder / RUN / "latest", write)
 
 
-def load_state(folder: Path, trainee: Any, optimizer: Any) -> Progress:
+def load_state(folder: Path, trainee: Any, optimizer: Any) -> Standing:
     """Undo :func:`save_state`.
 
     Raises:
@@ -122,7 +122,7 @@ def load_state(folder: Path, trainee: Any, optimizer: Any) -> Progress:
     latest = folder / RUN / "latest"
     try:
         tensors = load_file(latest / "state.safetensors")
-        saved = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
+        saved = json.loads((latest / "standing.json").read_text(encoding="utf-8"))
         for name, tensor in _parameters(trainee):
             with torch.no_grad():
                 tensor.copy_(tensors[f"weight.{name}"])
@@ -132,7 +132,7 @@ def load_state(folder: Path, trainee: Any, optimizer: Any) -> Progress:
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
         measured = {key: saved[key] and Measures(**saved[key]) for key in ("best", "start")}
-        return Progress(**{**saved, **measured})
+        return Standing(**{**saved, **measured})
     except Exception as error:  # safetensors raises its own kinds; whatever it is, the run cannot go on from here
         raise ModelError(
             f"{latest}: not a state of this run: {type(error).__name__}: {error}; remove {folder}"

@@ -1,0 +1,452 @@
+"""Training: losses against sentence-transformers, exact gradients, and whole small runs of the bundled model."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+import torch
+
+from spladelite import SpladeLite
+from spladelite.encoders.checkpoint import MlmRoute, read_checkpoint
+from spladelite.encoders.compare import compare
+from spladelite.encoders.registry import BUNDLED, bundled_encoder, load_encoder
+from spladelite.encoders.unpack import unpack
+from spladelite.errors import InvalidInput, ModelError, TrainingError
+from spladelite.training import Example, TrainConfig, Trained, TrainingData, Validation, loop, losses, train
+from spladelite.training.batches import epoch_batches, positives_of
+from spladelite.training.model import Trainee, pool
+
+TOPICS = {
+    "bread": ("How is bread baked?", "Dough of flour and water rises with yeast and is baked in a hot oven."),
+    "tide": ("What causes tides?", "The moon pulls the sea, so that water rises and falls twice a day."),
+    "rust": ("Why does iron rust?", "Iron reacts with oxygen and water to a brown oxide that flakes off."),
+    "bee": ("How do bees make honey?", "Bees collect nectar and let its water evaporate in the comb."),
+    "loan": ("What is interest on a loan?", "A bank charges a yearly share of the borrowed money."),
+    "volcano": ("Why do volcanoes erupt?", "Gas in molten rock expands and drives magma out of the crust."),
+    "bike": ("How does a bicycle stay upright?", "Steering into a fall brings the wheels back under the rider."),
+    "sleep": ("Why do we sleep?", "Sleep lets the brain sort memories and clear away waste at night."),
+}
+EXAMPLES = tuple(
+    Example(
+        query, positive, tuple(other for key, (_, other) in TOPICS.items() if key != topic)[:3], (3.0, 1.0, 0.0, -1.0)
+    )
+    for topic, (query, positive) in TOPICS.items()
+)
+VALIDATION = Validation(
+    {"q1": "baking a loaf", "q2": "ocean water levels and the moon"},
+    {topic: text for topic, (_, text) in TOPICS.items()},
+    {"q1": {"bread": 1}, "q2": {"tide": 1}},
+)
+DATA = TrainingData(EXAMPLES, tuple(text for _, text in TOPICS.values()), VALIDATION)
+SMALL = TrainConfig(epochs=2, batch_size=4, learning_rate=1e-4, patience=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Batches this small are done before threads have met."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "splade-tiny"
+    unpack(BUNDLED, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(DATA, tmp_path_factory.mktemp("run") / "model", SMALL, source="eight topics")
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def same(first: Path, second: Path) -> bool:
+    one, other = weights(first), weights(second)
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tensors() -> tuple[Any, list[Any], Any]:
+    """Queries, positives and two lists of negatives as sparse vectors (6, 50), and a teacher's scores."""
+    torch.manual_seed(3)
+    vectors = [torch.relu(torch.randn(6, 50)) for _ in range(4)]
+    return vectors[0], vectors[1:], torch.randn(6, 3) * 4
+
+
+def test_losses_are_those_of_sentence_transformers(tensors: tuple[Any, list[Any], Any]) -> None:
+    st = pytest.importorskip("sentence_transformers.sparse_encoder.losses")
+    queries, documents, teacher = tensors
+    every = [queries, *documents]
+    columns = torch.cat(documents)
+    scores = queries @ columns.T
+    own = torch.stack([(queries * part).sum(1) for part in documents], 1)
+
+    def equal(ours: Any, theirs: Any) -> None:
+        assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+
+    flops = st.FlopsLoss(None)
+    equal(losses.flops(columns), flops.compute_loss_from_embeddings(columns))
+    ranking = st.SparseMultipleNegativesRankingLoss(None)
+    equal(losses.contrastive(scores, torch.arange(6)), ranking.compute_loss_from_embeddings(every, None))
+    margins = teacher[:, :1] - teacher[:, 1:]
+    equal(losses.margin_mse(own, teacher), st.SparseMarginMSELoss(None).compute_loss_from_embeddings(every, margins))
+    for temperature in (1.0, 2.0):
+        kl = st.SparseDistillKLDivLoss(None, temperature=temperature)
+        equal(losses.kl_divergence(own, teacher, temperature), kl.compute_loss_from_embeddings(every, teacher))
+    whole = st.SpladeLoss(None, ranking, document_regularizer_weight=3e-3, query_regularizer_weight=5e-3)
+    parts = {
+        "base": whole.loss.compute_loss_from_embeddings(every, None),
+        "documents": whole.document_regularizer_weight
+        * whole.document_regularizer.compute_loss_from_embeddings(columns),
+        "queries": whole.query_regularizer_weight * whole.query_regularizer.compute_loss_from_embeddings(queries),
+    }
+    ours = losses.contrastive(scores, torch.arange(6)) + 3e-3 * losses.flops(columns) + 5e-3 * losses.flops(queries)
+    equal(ours, sum(parts.values()))
+
+
+def test_losses_leave_out_what_a_query_has_not(tensors: tuple[Any, list[Any], Any]) -> None:
+    queries, documents, teacher = tensors
+    own = torch.stack([(queries * part).sum(1) for part in documents], 1)
+    padded = torch.cat([own, torch.full((6, 1), torch.nan)], 1)
+    wide = torch.cat([teacher, torch.full((6, 1), torch.nan)], 1)
+    assert losses.margin_mse(padded, wide) == losses.margin_mse(own, teacher)
+    assert float(losses.kl_divergence(padded, wide)) == pytest.approx(
+        float(losses.kl_divergence(own, teacher)), abs=1e-6
+    )
+
+
+def test_l1_and_warmup() -> None:
+    assert float(losses.l1(torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 1.0]]))) == 2.0
+    assert [losses.quadratic_warmup(step, 4) for step in (0, 1, 2, 4, 9)] == [0.0, 1 / 16, 1 / 4, 1.0, 1.0]
+    assert losses.quadratic_warmup(0, 0) == 1.0
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_model_is_read_back(checkpoint: Path) -> None:
+    found = compare(bundled_encoder(), load_encoder(checkpoint), [text for _, text in TOPICS.values()], "document")
+    assert found.top_overlap == 1.0
+    assert found.largest_difference < 0.2  # what int8 costs against float32
+    assert found.mean_difference < 0.015
+
+
+def test_other_folders_are_not_read_back(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="missing"):
+        unpack(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_gradients_are_those_of_the_plain_formula(
+    checkpoint: Path, pooling: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spladelite.training.model.has_fast_bfloat16", lambda: fast)
+    trainee = Trainee(read_checkpoint(checkpoint), "cpu").eval()
+    route = MlmRoute(checkpoint, pooling)
+    ids = [torch.from_numpy(trainee.tokens(text)) for text in ("automobile accident injury", *TOPICS["tide"])]
+    hidden = [trainee.mlm(input_ids=text[None]).logits[0] for text in ids]
+    longest = max(map(len, hidden))
+    padded = torch.stack([torch.nn.functional.pad(rows, (0, 0, 0, longest - len(rows))) for rows in hidden])
+    mask = torch.tensor([[i < len(rows) for i in range(longest)] for rows in hidden])
+    ours = pool(padded, mask, trainee.output, trainee.excluded, route)
+    plain = []
+    for rows in hidden:
+        activated = torch.log1p(torch.relu(rows @ trainee.output.weight.T + trainee.output.bias))
+        values = activated.amax(0) if pooling == "max" else activated.sum(0)
+        plain.append(values.masked_fill(trainee.excluded, 0))
+    expected = torch.stack(plain)
+    assert torch.allclose(ours, expected, atol=1e-5)
+    direction = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
+    names, parameters = zip(*trainee.named_parameters(), strict=True)
+    got, wanted = (
+        torch.autograd.grad((vectors * direction).sum(), parameters, retain_graph=True) for vectors in (ours, expected)
+    )
+    for name, one, other in zip(names, got, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()) + 1e-6), name
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_other_positives_of_a_query_are_no_negatives() -> None:
+    examples = [Example("q", "a", ("x",)), Example("q", "b", ("y",)), Example("r", "c", ("a",))]
+    (batch,) = epoch_batches(examples, positives_of(examples), TrainConfig(batch_size=3, negatives=1), 0)
+    for row in range(3):
+        own = batch.documents[batch.groups[row, 0]]
+        barred = {batch.documents[i] for i in np.flatnonzero(batch.barred[row])}
+        assert barred == {"a": {"a", "b"}, "b": {"a"}, "c": set()}[own]  # "a" is also a negative of the third
+        assert not batch.barred[row, batch.groups[row, 0]]
+
+
+def test_an_epoch_has_every_example_once_and_draws_anew() -> None:
+    config = TrainConfig(batch_size=3, negatives=2)
+    epochs = [epoch_batches(EXAMPLES, positives_of(EXAMPLES), config, epoch) for epoch in (0, 0, 1)]
+    texts = [[query for batch in batches for query in batch.queries] for batches in epochs]
+    assert sorted(texts[0]) == sorted(example.query for example in EXAMPLES)
+    assert texts[0] == texts[1] != texts[2]
+    assert [len(batch.queries) for batch in epochs[0]] == [3, 3, 2]
+    for batch in epochs[0]:
+        for row, query in enumerate(batch.queries):
+            example = next(example for example in EXAMPLES if example.query == query)
+            known = dict(zip((example.positive, *example.negatives), example.scores or (), strict=True))
+            drawn = [batch.documents[i] for i in batch.groups[row]]
+            assert drawn[0] == example.positive
+            assert [known[text] for text in drawn] == batch.teacher[row].tolist()
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def test_training_learns_and_leaves_a_model_folder(trained: Trained) -> None:
+    assert trained.steps == 4
+    with (trained.folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    first, last = ([float(row["contrastive"]) for row in rows[part]] for part in (slice(2), slice(2, 4)))
+    assert sum(last) < sum(first)
+    assert (trained.folder / "training.png").stat().st_size > 10_000
+    card = (trained.folder / "MODEL_CARD.md").read_text()
+    assert "eight topics: 8 examples" in card
+    assert "| nDCG@10 |" in card
+    assert not (trained.folder / "run").exists()
+
+
+def test_the_result_serves_a_database(trained: Trained, tmp_path: Path) -> None:
+    with SpladeLite(tmp_path / "kb.db") as db:
+        db.add([text for _, text in TOPICS.values()], ids=list(TOPICS))
+        db.reencode(trained.folder)
+        for topic, (query, _) in TOPICS.items():
+            assert topic in [hit.id for hit in db.search(query, k=2)]
+        assert db.stats().model == "model"
+
+
+def test_the_onnx_export_is_the_checkpoint(trained: Trained, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (plain / name).write_bytes((trained.folder / name).read_bytes())
+    texts = [text for _, text in TOPICS.values()]
+    found = compare(load_encoder(plain), load_encoder(trained.folder), texts, "document")
+    assert found.top_overlap > 0.9
+    assert found.score_error < 0.02
+
+
+def test_sentence_transformers_reads_the_result(trained: Trained, tmp_path: Path) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    texts = [text for _, text in TOPICS.values()]
+    theirs = st.SparseEncoder(str(trained.folder), device="cpu").encode(texts, convert_to_sparse_tensor=False).numpy()
+    torch_only = tmp_path / "model"
+    torch_only.mkdir()
+    for file in trained.folder.rglob("*"):
+        if file.is_file() and file.name not in ("spladelite.json", "model.onnx"):
+            place = torch_only / file.relative_to(trained.folder)
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(file.read_bytes())
+    for row, (terms, values) in zip(theirs, load_encoder(torch_only).encode_documents(texts), strict=True):
+        assert np.allclose(row[terms], values, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: Trained, tmp_path: Path) -> None:
+    again = train(DATA, tmp_path / "again", SMALL)
+    other = train(DATA, tmp_path / "other", dataclasses.replace(SMALL, seed=1))
+    assert same(trained.folder, again.folder)
+    assert not same(trained.folder, other.folder)
+
+
+def test_an_interrupted_run_ends_where_it_would_have_ended(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    objective = loop.objective
+
+    def interrupted(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return objective(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "objective", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(DATA, tmp_path / "model", SMALL)
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    resumed = train(DATA, tmp_path / "model", SMALL)
+    assert steps == 3  # the third step was finished, the fourth came with the second call
+    assert same(trained.folder, resumed.folder)
+    lines = (tmp_path / "model" / "log.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["step", "1", "2", "3", "4"]
+
+
+def test_another_run_does_not_go_on_in_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "objective", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(DATA, tmp_path / "model", SMALL)
+    with pytest.raises(InvalidInput, match=r"unfinished run that differs \(lambda_d=0.003 there\)"):
+        train(DATA, tmp_path / "model", dataclasses.replace(SMALL, lambda_d=0.5))
+
+
+def test_ctrl_c_in_a_process_saves_and_the_command_goes_on(tmp_path: Path) -> None:
+    lines = ["query\tpositive\tnegative"] + ["\t".join((e.query, e.positive, *e.negatives)) for e in EXAMPLES]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    command = [
+        sys.executable, "-m", "spladelite", "train", "pairs.tsv", "out", "--mine", "0", "--epochs", "40",
+        "--batch-size", "4", "--validation", "0", "--patience", "0",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 2/" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130, rest
+    assert "interrupted" in rest
+    assert (tmp_path / "out" / "run" / "latest" / "state.safetensors").exists()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "step 1/" not in done.stderr
+    assert (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_documents_alone_are_trained_with_static_queries(tmp_path: Path) -> None:
+    made = train(DATA, tmp_path / "static", dataclasses.replace(SMALL, queries="static"))
+    encoder = load_encoder(made.folder)
+    query = "why does the iron rust"
+    weights = encoder.encode_queries([query]).dicts()[0]
+    assert set(weights) == set(encoder.tokenize(query).term_ids.tolist())
+    rarer, common = (encoder.vocabulary.index(word) for word in ("iron", "the"))
+    assert weights[rarer] > weights[common]
+    document = encoder.encode_documents([TOPICS["rust"][1]]).dicts()[0]
+    assert len(document) > len(set(encoder.tokenize(TOPICS["rust"][1]).term_ids.tolist()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"margin_mse": 0.1, "contrastive": 0.0},
+        {"kl": 1.0, "temperature": 2.0},
+        {"query_regularizer": "l1", "accumulate": 2},
+    ],
+)
+def test_every_loss_falls(change: dict[str, Any], tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, epochs=4, learning_rate=3e-4, lambda_q=0.0, lambda_d=0.0, **change)
+    train(DATA, tmp_path / "model", config)
+    with (tmp_path / "model" / "log.csv").open() as file:
+        loss = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert np.mean(loss[-2:]) < np.mean(loss[:2])
+
+
+def test_more_lambda_is_sparser(tmp_path: Path) -> None:
+    terms = []
+    for weight in (0.0, 0.1):
+        config = dataclasses.replace(SMALL, epochs=6, lambda_q=weight, lambda_d=weight)
+        made = train(DATA, tmp_path / f"model{weight}", config)
+        assert made.best is not None
+        terms.append(made.best.document_terms)
+    assert terms[1] < 0.9 * terms[0]
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def spoil(step: int, value: float) -> Callable[..., Any]:
+    objective = loop.objective
+    calls = 0
+
+    def spoiled(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        loss, part = objective(*args)
+        return (loss * value, part | {"loss": value}) if calls == step else (loss, part)
+
+    return spoiled
+
+
+def test_a_loss_that_is_nan_stops_and_the_best_epoch_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "objective", spoil(4, float("nan")))
+    with pytest.raises(TrainingError, match=r"step 4: loss, gradient became nan.*epoch 1 is in .*best"):
+        train(DATA, tmp_path / "model", SMALL)
+    kept = load_encoder(tmp_path / "model" / "run" / "best")
+    assert len(kept.encode_queries(["iron and rust"]).row(0)[0]) > 5
+
+
+def test_collapse_is_noticed(tmp_path: Path) -> None:
+    config = TrainConfig(
+        epochs=30, batch_size=8, learning_rate=5e-3, lambda_q=50.0, lambda_d=50.0, lambda_warmup=0.0, patience=0
+    )
+    with pytest.raises(TrainingError, match="FLOPS collapse"):
+        train(dataclasses.replace(DATA, validation=None), tmp_path / "model", config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lambda_d": -1.0}, "lambda_d is -1.0"),
+        ({"lambda_q": float("nan")}, "lambda_q is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"lambda_warmup": 1.5}, "lambda_warmup is 1.5"),
+        ({"queries": "idf"}, "queries must be one of model, static"),
+        ({"contrastive": 0.0}, "nothing to learn"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        TrainConfig(**settings)
+
+
+def test_distillation_without_scores_is_refused(tmp_path: Path) -> None:
+    bare = tuple(dataclasses.replace(example, scores=None) for example in EXAMPLES)
+    with pytest.raises(InvalidInput, match="of 8 examples 8 have no scores"):
+        train(dataclasses.replace(DATA, examples=bare), tmp_path / "model", TrainConfig(kl=1.0))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="not an empty folder"):
+        train(DATA, tmp_path, SMALL)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_model_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    folder.mkdir()
+    config = {"architectures": ["BertForSequenceClassification"], "vocab_size": 30522}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes((BUNDLED / "tokenizer.json").read_bytes())
+    with pytest.raises(ModelError, match="masked language model"):
+        train(DATA, tmp_path / "out", SMALL, model=folder)
+    assert not (tmp_path / "out").exists()
