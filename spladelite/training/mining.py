@@ -17,7 +17,7 @@ import numpy as np
 from spladelite.errors import InvalidInput
 from spladelite.progress import Progress, ticking
 from spladelite.records import Hit
-from spladelite.training.data import Example
+from spladelite.training.data import Example, holds
 from spladelite.validate import check_count
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def mine(
 
 
 def _holds(hit: Hit, positives: set[str]) -> bool:
-    return any(positive in hit.text for positive in positives)
+    return any(holds(hit.text.strip(), positive) for positive in positives)
 
 
 def _limit(hits: Sequence[Hit], positive: str, margin: float) -> float:
     """The highest score of a hit that is not yet held to be relevant."""
-    own = [hit.score for hit in hits if positive in hit.text]
+    own = [hit.score for hit in hits if holds(hit.text.strip(), positive)]
     return margin * max(own) if own else math.inf
 
 
@@ -121,7 +121,7 @@ def _extended(
     misses = 0
     while len(drawn) < count and misses < 100:  # as many in a row: there is nothing else
         text = next(others)
-        if text in taken or any(positive in text for positive in positives):
+        if text in taken or any(holds(text, positive) for positive in positives):
             misses += 1
             continue
         drawn.append(text)
