@@ -37,6 +37,7 @@ COSINE_SCALE = 20.0
 _SLAB = 1024  # pairs that are scored together, and kept together by a cache
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
 _LENGTH = 512
+_REMEMBERED = 50_000  # vectors, some 80 MB
 
 
 class Teacher(Protocol):
@@ -195,24 +196,27 @@ def bi_encoder(dense: object) -> Teacher:
     return _BiEncoder(load_dense(dense))
 
 
-@dataclass(frozen=True, slots=True)
 class _BiEncoder:
-    encoder: DenseEncoder
-
-    @property
-    def name(self) -> str:
-        return self.encoder.name
+    def __init__(self, encoder: DenseEncoder) -> None:
+        self.encoder = encoder
+        self.name = encoder.name
+        self._documents: dict[str, NDArray[np.float32]] = {}  # mined negatives come up for many queries
 
     @property
     def fingerprint(self) -> str:
-        return self.encoder.fingerprint
+        return self.encoder.fingerprint  # a digest of large files: only where it is asked for
 
     def score(self, pairs: Pairs) -> Scores:
-        (queries, q), (texts, t) = _distinct(pair[0] for pair in pairs), _distinct(pair[1] for pair in pairs)
         if not pairs:
             return np.empty(0, np.float32)
+        (queries, q), (texts, t) = _distinct(pair[0] for pair in pairs), _distinct(pair[1] for pair in pairs)
+        if len(self._documents) > _REMEMBERED:
+            self._documents.clear()
+        new = [text for text in texts if text not in self._documents]
+        if new:
+            self._documents.update(zip(new, _unit(self.encoder.encode_documents(new)), strict=True))
         a = _unit(self.encoder.encode_queries(queries))  # (Q, D)
-        b = _unit(self.encoder.encode_documents(texts))
+        b = np.stack([self._documents[text] for text in texts])
         return np.asarray(COSINE_SCALE * np.einsum("nd,nd->n", a[q], b[t]), np.float32)
 
 
