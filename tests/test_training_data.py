@@ -138,7 +138,7 @@ def test_queries_are_held_out_with_all_their_examples(tmp_path: Path, count: int
     # Two spellings of a query go together; the limit of 200 counts both.
     assert len(data.validation.queries) == min(2 * held, 200)
     assert not asked & trained
-    assert len(data.validation.corpus) == min(3 * count, 2000)
+    assert len(data.validation.corpus) == min(3 * count, 1000)
     for id, grades in data.validation.qrels.items():
         number = data.validation.queries[id].split()[1]
         expected = {f"text {number}": 1, f"other {number}": 0}, {f"more {number}": 1}

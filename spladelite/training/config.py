@@ -49,7 +49,7 @@ class TrainConfig:
     lambda_q: float = 3e-3
     lambda_d: float = 3e-3
     query_regularizer: str = "flops"
-    lambda_warmup: float = 1 / 3
+    lambda_warmup: float = 0.3
     queries: str = "model"
     epochs: int = 6
     batch_size: int = 16

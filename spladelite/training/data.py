@@ -20,7 +20,7 @@ __all__ = ["Example", "TrainingData", "Validation", "as_collection", "hold_out",
 
 # A measure that is taken after each epoch must not take longer than the epoch: encoding is what costs.
 VALIDATION_QUERIES = (20, 200)
-VALIDATION_DOCUMENTS = 2000
+VALIDATION_DOCUMENTS = 1000
 VALIDATION_SHARE = 0.1
 
 
@@ -218,7 +218,7 @@ def _choose(judged: Validation, share: float | None, seed: int) -> Validation | 
 
 
 def limited(judged: Validation, seed: int) -> Validation:
-    """At most 200 answerable queries over their judged documents, filled up at random to 2,000 documents.
+    """At most 200 answerable queries over their judged documents, filled up at random to 1,000 documents.
 
     The figures are therefore higher than on the whole corpus; they are for comparing epochs with each other.
     """

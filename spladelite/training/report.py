@@ -108,6 +108,7 @@ def plot(folder: Path) -> None:
         axes[1, 1].plot([float(row["flops"]) for row in epochs], [float(row["ndcg"]) for row in epochs], "o-")
         for row in epochs:
             axes[1, 1].annotate(row["epoch"], (float(row["flops"]), float(row["ndcg"])))
+    axes[1, 1].set_visible(bool(epochs))
     axes[1, 1].set(title="validation, a point an epoch", xlabel="expected FLOPS of a pair", ylabel="nDCG@10")
     figure.savefig(folder / "training.png", dpi=110)
 

@@ -1,0 +1,5 @@
+"""``python -m spladelite`` is the command ``spladelite``."""
+
+from spladelite.cli import main
+
+main(prog_name="spladelite")
