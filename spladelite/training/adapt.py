@@ -24,9 +24,9 @@ from spladelite.training.pseudo import pseudo_data
 if TYPE_CHECKING:
     from spladelite import SpladeLite
 
-DOCUMENTS = 4000
+DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
-GENTLE = TrainConfig(epochs=3, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=2)
+GENTLE = TrainConfig(epochs=2, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=2)
 
 
 @dataclass(frozen=True, slots=True)
