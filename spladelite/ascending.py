@@ -1,6 +1,6 @@
-"""Ascending numbers in little more than a byte each (Elias 1974, Fano 1971): ordinals of a posting list, terms of a vector.
+"""Ascending numbers in little more than a byte each: the ordinals of a posting list, the terms of a vector.
 
-The grammar::
+After Elias (1974) and Fano (1971), with eight low bits. ::
 
     numbers := low × count, upper       strictly ascending, below 256 · blocks
     low     := uint8                    number mod 256
@@ -12,10 +12,13 @@ The grammar::
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 256
+ROWS = 4096  # that are decoded at once: what is needed meanwhile stays small
 
 
 class Misfit(ValueError):
@@ -38,17 +41,21 @@ def upper_length(count: int, blocks: int) -> int:
 
 def encode(numbers: NDArray[np.integer], indptr: NDArray[np.int64], blocks: int) -> list[bytes]:
     """Each row of a CSR array, numbers strictly ascending inside it, as bytes."""
-    counts = np.diff(indptr)
-    lengths = (counts + blocks + 7) // 8
-    ends = np.cumsum(lengths)
-    bits = np.zeros(8 * lengths.sum(), np.uint8)
-    bits[(numbers >> 8) + np.arange(len(numbers)) + np.repeat(8 * (ends - lengths) - indptr[:-1], counts)] = 1
+    counts, upper_ends = np.diff(indptr), _upper_ends(indptr, blocks)
+    places = np.repeat(8 * upper_ends[:-1] - indptr[:-1], counts)
+    places += np.arange(len(numbers))
+    places += numbers >> 8
+    bits = np.zeros(8 * upper_ends[-1], np.uint8)
+    bits[places] = 1
     low, upper = numbers.astype(np.uint8).tobytes(), np.packbits(bits).tobytes()
-    bounds, ends = indptr.tolist(), [0, *ends.tolist()]
-    return [low[a:b] + upper[c:d] for a, b, c, d in zip(bounds, bounds[1:], ends, ends[1:], strict=False)]
+    bounds, upper_bounds = indptr.tolist(), upper_ends.tolist()
+    return [
+        low[begin:end] + upper[upper_begin:upper_end]
+        for (begin, end), (upper_begin, upper_end) in zip(pairwise(bounds), pairwise(upper_bounds), strict=True)
+    ]
 
 
-def decode(low: bytes, upper: bytes, indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
+def decode(low: bytes, upper: bytes, indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int32]:
     """The numbers of all rows, of which ``low`` and ``upper`` hold the two halves one after another.
 
     The lengths must be right. Numbers may come out beyond the last block, and inside a block in any order.
@@ -56,18 +63,26 @@ def decode(low: bytes, upper: bytes, indptr: NDArray[np.int64], blocks: int) -> 
     Raises:
         Misfit: a row does not have as many numbers as ``indptr`` says.
     """
-    if len(indptr) == 1:
-        return np.empty(0, np.int64)
-    counts = np.diff(indptr)
-    lengths = (counts + blocks + 7) // 8
-    starts = 8 * (np.cumsum(lengths) - lengths)
-    bits = np.unpackbits(np.frombuffer(upper, np.uint8))
-    wrong = np.flatnonzero(np.add.reduceat(bits, starts, dtype=np.int64) != counts)
-    if len(wrong):
-        raise Misfit(int(wrong[0]))
-    numbers = np.flatnonzero(bits)
-    numbers -= np.repeat(starts - indptr[:-1], counts)
-    numbers -= np.arange(len(numbers))
-    numbers <<= 8
-    numbers |= np.frombuffer(low, np.uint8)
+    upper_ends = _upper_ends(indptr, blocks)
+    numbers = np.frombuffer(low, np.uint8).astype(np.int32)
+    upper_bytes = np.frombuffer(upper, np.uint8)
+    for first in range(0, len(indptr) - 1, ROWS):
+        some, ends = indptr[first : first + ROWS + 1], upper_ends[first : first + ROWS + 1]
+        bits = np.unpackbits(upper_bytes[ends[0] : ends[-1]])
+        starts, counts = 8 * (ends[:-1] - ends[0]), np.diff(some)
+        wrong = np.flatnonzero(np.add.reduceat(bits, starts, dtype=np.int64) != counts)
+        if len(wrong):
+            raise Misfit(first + int(wrong[0]))
+        high = np.flatnonzero(bits)
+        high -= np.repeat(starts + some[0] - some[:-1], counts)
+        high -= np.arange(len(high))
+        high <<= 8
+        numbers[some[0] : some[-1]] |= high.astype(np.int32)
     return numbers
+
+
+def _upper_ends(indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
+    """Where the upper bits of each row begin and end, in bytes, when they stand one after another."""
+    ends = np.zeros(len(indptr), np.int64)
+    np.cumsum((np.diff(indptr) + (blocks + 7)) // 8, out=ends[1:])
+    return ends

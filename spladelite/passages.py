@@ -159,9 +159,7 @@ def read_passages(connection: apsw.Connection, layout: Layout, first: int, last:
         terms = ascending.decode(b"".join(low), b"".join(upper), indptr, blocks)
     except ascending.Misfit as error:
         raise _not_valid(passage_ids[error.row]) from error
-    vectors = QuantizedVectors(
-        indptr, terms.astype(np.int32), np.frombuffer(b"".join(impacts), np.uint8), np.array(scales, np.float32)
-    )
+    vectors = QuantizedVectors(indptr, terms, np.frombuffer(b"".join(impacts), np.uint8), np.array(scales, np.float32))
     _check_vectors(passage_ids, vectors, layout)
     return PassageVectors(np.array(passage_ids, np.int64), np.array(doc_ids, np.int64), vectors)
 

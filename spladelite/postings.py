@@ -109,5 +109,5 @@ def invert(indptr: NDArray[np.int64], terms: NDArray[np.int32], impacts: Impacts
     keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
     order = np.argsort(keys, kind="stable")
     terms = terms[order]
-    starts = np.flatnonzero(np.diff(terms, prepend=-1))
+    starts = np.append(0, np.flatnonzero(terms[1:] != terms[:-1]) + 1)[: len(terms)]
     return Lists(terms[starts].tolist(), np.append(starts, len(terms)), ordinals[order], impacts[order])
