@@ -41,17 +41,19 @@ def upper_length(count: int, blocks: int) -> int:
 
 def encode(numbers: NDArray[np.integer], indptr: NDArray[np.int64], blocks: int) -> list[bytes]:
     """Each row of a CSR array, numbers strictly ascending inside it, as bytes."""
-    counts, upper_ends = np.diff(indptr), _upper_ends(indptr, blocks)
-    places = np.repeat(8 * upper_ends[:-1] - indptr[:-1], counts)
+    counts = indptr[1:] - indptr[:-1]
+    starts, ends = _upper_bounds(counts, blocks)
+    places = (8 * starts - indptr[:-1]).repeat(counts)
     places += np.arange(len(numbers))
     places += numbers >> 8
-    bits = np.zeros(8 * upper_ends[-1], np.uint8)
+    bits = np.zeros(8 * int(ends[-1]) if len(ends) else 0, np.uint8)
     bits[places] = 1
     low, upper = numbers.astype(np.uint8).tobytes(), np.packbits(bits).tobytes()
-    bounds, upper_bounds = indptr.tolist(), upper_ends.tolist()
     return [
         low[begin:end] + upper[upper_begin:upper_end]
-        for (begin, end), (upper_begin, upper_end) in zip(pairwise(bounds), pairwise(upper_bounds), strict=True)
+        for (begin, end), upper_begin, upper_end in zip(
+            pairwise(indptr.tolist()), starts.tolist(), ends.tolist(), strict=True
+        )
     ]
 
 
@@ -63,26 +65,27 @@ def decode(low: bytes, upper: bytes, indptr: NDArray[np.int64], blocks: int) -> 
     Raises:
         Misfit: a row does not have as many numbers as ``indptr`` says.
     """
-    upper_ends = _upper_ends(indptr, blocks)
+    counts = indptr[1:] - indptr[:-1]
+    starts, ends = _upper_bounds(counts, blocks)
     numbers = np.frombuffer(low, np.uint8).astype(np.int32)
     upper_bytes = np.frombuffer(upper, np.uint8)
-    for first in range(0, len(indptr) - 1, ROWS):
-        some, ends = indptr[first : first + ROWS + 1], upper_ends[first : first + ROWS + 1]
-        bits = np.unpackbits(upper_bytes[ends[0] : ends[-1]])
-        starts, counts = 8 * (ends[:-1] - ends[0]), np.diff(some)
-        wrong = np.flatnonzero(np.add.reduceat(bits, starts, dtype=np.int64) != counts)
-        if len(wrong):
-            raise Misfit(first + int(wrong[0]))
-        high = np.flatnonzero(bits)
-        high -= np.repeat(starts + some[0] - some[:-1], counts)
+    for first in range(0, len(counts), ROWS):
+        last = min(first + ROWS, len(counts))
+        bits = np.unpackbits(upper_bytes[starts[first] : ends[last - 1]])
+        bit_starts = 8 * (starts[first:last] - starts[first])
+        wrong = np.add.reduceat(bits, bit_starts, dtype=np.int64) != counts[first:last]
+        if wrong.any():
+            raise Misfit(first + int(wrong.argmax()))
+        high = bits.nonzero()[0]
+        high -= (bit_starts + indptr[first] - indptr[first:last]).repeat(counts[first:last])
         high -= np.arange(len(high))
         high <<= 8
-        numbers[some[0] : some[-1]] |= high.astype(np.int32)
+        numbers[indptr[first] : indptr[last]] |= high.astype(np.int32)
     return numbers
 
 
-def _upper_ends(indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
+def _upper_bounds(counts: NDArray[np.int64], blocks: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where the upper bits of each row begin and end, in bytes, when they stand one after another."""
-    ends = np.zeros(len(indptr), np.int64)
-    np.cumsum((np.diff(indptr) + (blocks + 7)) // 8, out=ends[1:])
-    return ends
+    lengths = (counts + (blocks + 7)) // 8
+    ends = lengths.cumsum()
+    return ends - lengths, ends
