@@ -12,6 +12,7 @@ After Elias (1974) and Fano (1971), with eight low bits. ::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -57,21 +58,23 @@ def encode(numbers: NDArray[np.integer], indptr: NDArray[np.int64], blocks: int)
     ]
 
 
-def decode(low: bytes, upper: bytes, indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int32]:
-    """The numbers of all rows, of which ``low`` and ``upper`` hold the two halves one after another.
+def decode(rows: Sequence[bytes], indptr: NDArray[np.int64], blocks: int) -> NDArray[np.int32]:
+    """The numbers of all rows, which must be of the right lengths.
 
-    The lengths must be right. Numbers may come out beyond the last block, and inside a block in any order.
+    Numbers may come out beyond the last block, and inside a block in any order.
 
     Raises:
         Misfit: a row does not have as many numbers as ``indptr`` says.
     """
     counts = indptr[1:] - indptr[:-1]
     starts, ends = _upper_bounds(counts, blocks)
+    sizes = counts.tolist()
+    low = b"".join([row[:size] for row, size in zip(rows, sizes, strict=True)])
+    upper = np.frombuffer(b"".join([row[size:] for row, size in zip(rows, sizes, strict=True)]), np.uint8)
     numbers = np.frombuffer(low, np.uint8).astype(np.int32)
-    upper_bytes = np.frombuffer(upper, np.uint8)
     for first in range(0, len(counts), ROWS):
         last = min(first + ROWS, len(counts))
-        bits = np.unpackbits(upper_bytes[starts[first] : ends[last - 1]])
+        bits = np.unpackbits(upper[starts[first] : ends[last - 1]])
         bit_starts = 8 * (starts[first:last] - starts[first])
         wrong = np.add.reduceat(bits, bit_starts, dtype=np.int64) != counts[first:last]
         if wrong.any():

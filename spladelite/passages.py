@@ -132,7 +132,7 @@ def check_passage(row: tuple[int, int, int, int, float, bytes, bytes, int]) -> N
 
 def read_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> PassageVectors:
     """The stored vectors of the passages with ``first <= passage_id <= last``; checked, :class:`CorruptIndex`."""
-    passage_ids, doc_ids, scales, low, upper, impacts = [], [], [], [], [], []
+    passage_ids, doc_ids, scales, terms, impacts = [], [], [], [], []
     blocks = layout.blocks
     for row in connection.execute(
         "SELECT passage_id, doc_id, start_char, end_char, scale, terms, impacts, checksum FROM passage"
@@ -150,16 +150,17 @@ def read_passages(connection: apsw.Connection, layout: Layout, first: int, last:
         passage_ids.append(passage_id)
         doc_ids.append(doc_id)
         scales.append(scale)
-        low.append(row_terms[:count])
-        upper.append(row_terms[count:])
+        terms.append(row_terms)
         impacts.append(row_impacts)
     indptr = np.zeros(len(passage_ids) + 1, np.int64)
     np.cumsum([len(row) for row in impacts], out=indptr[1:])
     try:
-        terms = ascending.decode(b"".join(low), b"".join(upper), indptr, blocks)
+        term_ids = ascending.decode(terms, indptr, blocks)
     except ascending.Misfit as error:
         raise _not_valid(passage_ids[error.row]) from error
-    vectors = QuantizedVectors(indptr, terms, np.frombuffer(b"".join(impacts), np.uint8), np.array(scales, np.float32))
+    vectors = QuantizedVectors(
+        indptr, term_ids, np.frombuffer(b"".join(impacts), np.uint8), np.array(scales, np.float32)
+    )
     _check_vectors(passage_ids, vectors, layout)
     return PassageVectors(np.array(passage_ids, np.int64), np.array(doc_ids, np.int64), vectors)
 

@@ -67,8 +67,8 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
     expected = blob_length(count, size)
     if len(blob) != expected:
         raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
-    low, upper, impacts = blob[:count], blob[count:-count], np.frombuffer(blob, np.uint8, count, len(blob) - count)
-    ordinals = ascending.decode(low, upper, np.array([0, count]), ascending.blocks_of(size))
+    ordinals = ascending.decode([blob[:-count]], np.array([0, count]), ascending.blocks_of(size))
+    impacts = np.frombuffer(blob, np.uint8, count, len(blob) - count)
     if ordinals[-1] >= size:
         raise ValueError(f"ordinal {ordinals[-1]} in a segment of {size} passages")
     if not (ordinals[1:] > ordinals[:-1]).all():
