@@ -337,7 +337,7 @@ cdef object read_part(part, vector[float]& weights, vector[Part]& parts, vector[
 
 def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
     """See :func:`spladelite.postings.decode`."""
-    if count < 1 or count > size:
+    if count < 1 or count > size or size > SUMS:
         raise ValueError(f"{count} postings in a segment of {size} passages")
     cdef Py_ssize_t upper_length = (count + (size + 255) // 256 + 7) // 8
     if PyBytes_GET_SIZE(blob) != 2 * count + upper_length:

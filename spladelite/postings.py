@@ -62,7 +62,7 @@ def encode(lists: Lists, size: int) -> list[bytes]:
 
 def decode(blob: bytes, count: int, size: int) -> bytes:
     """A stored blob as it is kept in memory, or :class:`ValueError` that says what contradicts the grammar."""
-    if count < 1 or count > size:
+    if count < 1 or count > size or size > MAX_SEGMENT:
         raise ValueError(f"{count} postings in a segment of {size} passages")
     expected = blob_length(count, size)
     if len(blob) != expected:

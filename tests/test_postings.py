@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spladelite import postings
+from spladelite import kernels, postings
 
 
 def as_list(pairs: list[tuple[int, int]]) -> tuple[postings.Ordinals, postings.Impacts]:
@@ -57,6 +57,7 @@ def test_a_full_segment_of_the_largest_size() -> None:
     [
         (b"", 0, 3, "0 postings in a segment of 3"),
         (b"\0\0\0\0\xf0\1\1\1\1", 4, 3, "4 postings in a segment of 3"),
+        (b"\0" * 35, 1, 65_537, "1 postings in a segment of 65537"),
         (b"\0\x80", 1, 3, "2 bytes where 1 postings take 3"),
         (b"\0\x80\1\1", 1, 3, "4 bytes where 1 postings take 3"),
         (b"\0\0\1", 1, 3, "do not add up"),
@@ -71,8 +72,9 @@ def test_a_full_segment_of_the_largest_size() -> None:
     ],
 )
 def test_each_contradiction_is_named(blob: bytes, count: int, size: int, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        postings.decode(blob, count, size)
+    for decode in (postings.decode, kernels.decode):
+        with pytest.raises(ValueError, match=complaint):
+            decode(blob, count, size)
 
 
 @given(
