@@ -16,6 +16,7 @@ setup(
             "spladelite._kernels",
             ["spladelite/_kernels.pyx"],
             language="c++",
+            depends=["spladelite/_loops.h"],
             extra_compile_args=flags,
             optional=True,
         )

@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["spladelite"]):
     from torture.words import WORDS, WordModel
 
     import spladelite.kernels
-    from spladelite import SpladeLite, postings
+    from spladelite import SpladeLite, ascending, postings
     from spladelite.errors import CorruptIndex, SpladeLiteError
     from spladelite.index import (
         checked_postings,
@@ -92,15 +92,16 @@ CONNECTION = _database()
 
 
 def _passage(source: atheris.FuzzedDataProvider) -> None:
-    terms = source.ConsumeBytes(source.ConsumeIntInRange(0, 200))
+    impacts = source.ConsumeBytes(source.ConsumeIntInRange(0, WORDS))
+    length = len(impacts) + ascending.upper_length(len(impacts), ascending.blocks_of(WORDS))
     row = (
         source.ConsumeIntInRange(1, 1 << 62),
         source.ConsumeIntInRange(0, 1 << 62),
         source.ConsumeInt(8),
         source.ConsumeInt(8),
         source.ConsumeFloat(),
-        terms,
-        source.ConsumeBytes(len(terms) // 2),
+        source.ConsumeBytes(length).ljust(length, b"\1"),
+        impacts,
     )
     if row[4] != row[4]:
         return
@@ -122,7 +123,7 @@ def _segment(source: atheris.FuzzedDataProvider) -> None:
         segment = read_segment(CONNECTION, 1)
     except CorruptIndex:
         return
-    part = SegmentQuery(segment, None, [postings.decode(b"\x00\x00\x07", 1, len(segment))])
+    part = SegmentQuery(segment, None, [postings.decode(b"\x00\x80\x07", 1, len(segment))])
     expected, found = top_k([part], [1.0], 5), spladelite.kernels.top_k([part], [1.0], 5)
     assert all((a == b).all() for a, b in zip(expected, found, strict=True)), "the kernels differ"
 

@@ -25,8 +25,8 @@ CREATE TABLE passage (
   doc_id     INTEGER NOT NULL,
   start_char INTEGER NOT NULL,
   end_char   INTEGER NOT NULL,
-  scale      REAL NOT NULL,          -- weight = impact * scale
-  terms      BLOB,                   -- term ids, ascending, 2 bytes each (4 where the vocabulary needs it)
+  scale      REAL NOT NULL,          -- weight = impact * scale; 0 in a slim export
+  terms      BLOB,                   -- term ids, ascending; the grammar is in spladelite/ascending.py
   impacts    BLOB,                   -- 1 byte each; both NULL in a slim export
   checksum   INTEGER NOT NULL
 ) STRICT;
@@ -76,8 +76,26 @@ CREATE TABLE dense_block (
   checksum    INTEGER NOT NULL
 ) STRICT;
 
--- Two views for any SQLite shell. json_each('[0,0,...]') counts i.key from 0 to n - 1; instr() turns a hex digit into
--- its value. The strongest terms of a document: SELECT term, weight FROM document_term WHERE id = ? ORDER BY weight DESC
+-- Views for any SQLite shell. The first writes the upper bits of a passage's terms as text, 'x' for 1 and '.' for 0: the
+-- n-th x is the n-th term, and as many dots as stand before it are the high part of its id.
+
+CREATE VIEW passage_bits AS
+SELECT
+  passage_id,
+  replace(replace(replace(replace(
+  replace(replace(replace(replace(
+  replace(replace(replace(replace(
+  replace(replace(replace(replace(
+    hex(substr(terms, length(impacts) + 1)),
+    '0', '....'), '1', '...x'), '2', '..x.'), '3', '..xx'),
+    '4', '.x..'), '5', '.x.x'), '6', '.xx.'), '7', '.xxx'),
+    '8', 'x...'), '9', 'x..x'), 'A', 'x.x.'), 'B', 'x.xx'),
+    'C', 'xx..'), 'D', 'xx.x'), 'E', 'xxx.'), 'F', 'xxxx') AS bits
+FROM passage;
+
+-- json_array() keeps a text so that it is made once a passage; json_each('[0,1,...]') counts i.key from 0; instr() turns a
+-- hex digit into its value. The strongest terms of a document:
+-- SELECT term, weight FROM document_term WHERE id = ? ORDER BY weight DESC
 
 CREATE VIEW document_term AS
 SELECT
@@ -90,16 +108,17 @@ FROM (
     d.id,
     p.passage_id,
     p.scale,
-    hex(substr(p.impacts, i.key + 1, 1)) AS impact,
-    hex(substr(p.terms, length(p.terms) / length(p.impacts) * i.key + 1, length(p.terms) / length(p.impacts))) || '0000' AS term
+    length(replace(substr(b.value, 1, i.key), 'x', '')) AS high,
+    hex(substr(p.terms, length(replace(substr(b.value, 1, i.key + 1), '.', '')), 1)) AS low,
+    hex(substr(p.impacts, length(replace(substr(b.value, 1, i.key + 1), '.', '')), 1)) AS impact
   FROM document d
   CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1
-  CROSS JOIN json_each('[' || substr(replace(hex(zeroblob(length(p.impacts))), '00', ',0'), 2) || ']') i
+  CROSS JOIN passage_bits USING (passage_id)
+  CROSS JOIN json_each(json_array(bits)) b
+  CROSS JOIN json_each('[' || substr(replace(replace(b.value, 'x', ',1'), '.', ',0'), 2) || ']') i ON i.value = 1
 ) v
 CROSS JOIN term t ON t.term_id =
-  16 * instr('123456789ABCDEF', substr(v.term, 1, 1)) + instr('123456789ABCDEF', substr(v.term, 2, 1))
-  + 256 * (16 * instr('123456789ABCDEF', substr(v.term, 3, 1)) + instr('123456789ABCDEF', substr(v.term, 4, 1)))
-  + 65536 * (16 * instr('123456789ABCDEF', substr(v.term, 5, 1)) + instr('123456789ABCDEF', substr(v.term, 6, 1)));
+  256 * v.high + 16 * instr('123456789ABCDEF', substr(v.low, 1, 1)) + instr('123456789ABCDEF', substr(v.low, 2, 1));
 
 -- The documents of a term: SELECT id, weight FROM term_document WHERE term = ? ORDER BY weight DESC
 
@@ -113,11 +132,12 @@ SELECT
     + instr('123456789ABCDEF', substr(hex(substr(p.impacts, i.key + 1, 1)), 2, 1))
   ) AS weight
 FROM term t
-CROSS JOIN passage p ON instr(
-  hex(p.terms),
-  substr(printf('%02X%02X%02X00', t.term_id & 255, t.term_id >> 8 & 255, t.term_id >> 16), 1, 2 * length(p.terms) / length(p.impacts))
-) > 0
+CROSS JOIN json_each(json_array(printf('%02X', t.term_id & 255))) low
+CROSS JOIN passage p ON instr(hex(substr(p.terms, 1, length(p.impacts))), low.value) > 0
 CROSS JOIN json_each('[' || substr(replace(hex(zeroblob(length(p.impacts))), '00', ',0'), 2) || ']') i
-  ON hex(substr(p.terms, length(p.terms) / length(p.impacts) * i.key + 1, length(p.terms) / length(p.impacts))) =
-    substr(printf('%02X%02X%02X00', t.term_id & 255, t.term_id >> 8 & 255, t.term_id >> 16), 1, 2 * length(p.terms) / length(p.impacts))
+  ON hex(substr(p.terms, i.key + 1, 1)) = low.value
+CROSS JOIN passage_bits USING (passage_id)
+CROSS JOIN json_each(json_array(bits)) b
+  ON substr(b.value, (t.term_id >> 8) + i.key + 1, 1) = 'x'
+  AND length(replace(substr(b.value, 1, (t.term_id >> 8) + i.key), '.', '')) = i.key
 CROSS JOIN document d ON d.doc_id = p.doc_id;

@@ -19,7 +19,7 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"]
 # -fsanitize=alignment stays off: the kernel reads uint16 from bytes objects, which x86 and ARM allow.
 c++ -shared -fPIC -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fno-strict-aliasing \
     -fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined \
-    "-I$include" _kernels.cpp -o "spladelite/_kernels$suffix"
+    "-I$include" "-I$root/spladelite" _kernels.cpp -o "spladelite/_kernels$suffix"
 export LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH="$build:$root/tests" PYTHONMALLOC=malloc
 "$python" -c 'from spladelite import kernels, _kernels; assert kernels.KERNEL == "compiled"; print(_kernels.__file__)'

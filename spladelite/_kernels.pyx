@@ -26,58 +26,18 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
+from spladelite.ascending import Misfit
 from spladelite.postings import MAX_SEGMENT, is_full
 
-# The loops that profit from wide registers, compiled for several processors where compiler and linker can choose
-# at run time. Multiplication and addition stay two operations, so all of them give the same bits.
-cdef extern from *:
-    """
-    #include <cstdint>
-    #include <cstring>
-
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-    #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-    #else
-    #define FOR_EACH_PROCESSOR
-    #endif
-
-    /* sums[i] += weight * impacts[i] */
-    FOR_EACH_PROCESSOR
-    static void add_full(const uint8_t* impacts, int size, float weight, float* __restrict sums) {
-        for (int i = 0; i < size; i++) sums[i] += weight * (float) impacts[i];
-    }
-
-    /* The largest of each 64 sums, or 0. As integers: non-negative floats sort alike, and these vectorise. */
-    FOR_EACH_PROCESSOR
-    static void block_maxima(const float* sums, int blocks, float* __restrict maxima) {
-        for (int block = 0; block < blocks; block++) {
-            int32_t largest = 0;
-            for (int i = 0; i < 64; i++) {
-                int32_t bits;
-                std::memcpy(&bits, sums + 64 * block + i, 4);
-                largest = bits > largest ? bits : largest;
-            }
-            std::memcpy(maxima + block, &largest, 4);
-        }
-    }
-
-    /* 1 where fl(sums[i] * scales[i]) >= threshold, else 0; for 64 passages. */
-    FOR_EACH_PROCESSOR
-    static void compare_block(const float* sums, const float* scales, float threshold, uint8_t* __restrict wanted) {
-        for (int i = 0; i < 64; i++) wanted[i] = sums[i] * scales[i] >= threshold;
-    }
-
-    /* The next `size` bytes will be needed soon. */
-    static inline void fetch(const void* next, int64_t size) {
-    #if defined(__GNUC__)
-        for (int64_t i = 0; i < size; i += 64) __builtin_prefetch((const char*) next + i);
-    #endif
-    }
-    """
+cdef extern from "_loops.h":
     void add_full(const uint8_t* impacts, int size, float weight, float* sums) noexcept nogil
     void block_maxima(const float* sums, int blocks, float* maxima) noexcept nogil
     void compare_block(const float* sums, const float* scales, float threshold, uint8_t* wanted) noexcept nogil
     void fetch(const void* next, int64_t size) noexcept nogil
+    int64_t widen(
+        const uint8_t* low, const uint8_t* upper, int64_t upper_length, int64_t count, uint16_t* ordinals
+    ) noexcept nogil
+    bint ascends(const uint16_t* ordinals, int64_t count) noexcept nogil
 
 cdef enum:
     SUMS = 65536
@@ -377,76 +337,37 @@ cdef object read_part(part, vector[float]& weights, vector[Part]& parts, vector[
 
 def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
     """See :func:`spladelite.postings.decode`."""
-    if count < 1 or count > size:
+    if count < 1 or count > size or size > SUMS:
         raise ValueError(f"{count} postings in a segment of {size} passages")
-    cdef Py_ssize_t blocks = (size + 255) // 256
-    cdef bint dense = count > 2 * blocks
-    cdef Py_ssize_t expected = 2 * blocks + 2 * count if dense else 3 * count
-    if PyBytes_GET_SIZE(blob) != expected:
-        raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
+    cdef Py_ssize_t upper_length = (count + (size + 255) // 256 + 7) // 8
+    if PyBytes_GET_SIZE(blob) != 2 * count + upper_length:
+        raise ValueError(f"{len(blob)} bytes where {count} postings take {2 * count + upper_length}")
+    cdef bytes postings = PyBytes_FromStringAndSize(NULL, 3 * count)
     cdef const uint8_t* source = <const uint8_t*> PyBytes_AS_STRING(blob)
-    cdef bytes postings = blob
-    cdef int last
-    cdef bint ascending, positive
-    if dense:
-        if block_total(<const uint16_t*> source, blocks) != count:
-            raise ValueError("block counts that do not add up to the number of postings")
-        postings = PyBytes_FromStringAndSize(NULL, 3 * count)
-        widen(source, blocks, count, <uint8_t*> PyBytes_AS_STRING(postings))
-    source = <const uint8_t*> PyBytes_AS_STRING(postings)
-    last = (<const uint16_t*> source)[count - 1]
+    cdef uint16_t* ordinals = <uint16_t*> PyBytes_AS_STRING(postings)
+    cdef uint8_t* impacts = <uint8_t*> ordinals + 2 * count
+    cdef int64_t last = widen(source, source + count, upper_length, count, ordinals)
+    if last < 0:
+        raise Misfit(0)
     if last >= size:
         raise ValueError(f"ordinal {last} in a segment of {size} passages")
-    if not ascends(<const uint16_t*> source, count):
+    if not ascends(ordinals, count):
         raise ValueError("ordinals that do not ascend")
-    if memchr(source + 2 * count, 0, count) != NULL:
+    memcpy(impacts, source + count + upper_length, count)
+    if memchr(impacts, 0, count) != NULL:
         raise ValueError("an impact of 0")
     if not is_full(count, size):
         return postings
     cdef bytes full = PyBytes_FromStringAndSize(NULL, size)
-    spread(source, count, size, <uint8_t*> PyBytes_AS_STRING(full))
+    spread(ordinals, impacts, count, size, <uint8_t*> PyBytes_AS_STRING(full))
     return full
 
 
-cdef Py_ssize_t block_total(const uint16_t* block_counts, Py_ssize_t blocks) noexcept nogil:
-    cdef Py_ssize_t total = 0
-    cdef Py_ssize_t i
-    for i in range(blocks):
-        total += block_counts[i]
-    return total
-
-
-cdef void widen(const uint8_t* source, Py_ssize_t blocks, Py_ssize_t count, uint8_t* target) noexcept nogil:
-    """Dense layout to sparse: put the high bytes back. The block counts must add up to ``count``."""
-    cdef const uint16_t* block_counts = <const uint16_t*> source
-    cdef const uint8_t* low = source + 2 * blocks
-    cdef uint16_t* ordinals = <uint16_t*> target
-    cdef uint16_t high
-    cdef Py_ssize_t block, i
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t end
-    for block in range(blocks):
-        high = <uint16_t> (block << 8)
-        end = start + block_counts[block]
-        for i in range(start, end):
-            ordinals[i] = high | low[i]
-        start = end
-    memcpy(target + 2 * count, low + count, count)
-
-
-cdef void spread(const uint8_t* source, Py_ssize_t count, Py_ssize_t size, uint8_t* target) noexcept nogil:
-    """Sparse layout to full. The ordinals must be below ``size``."""
-    cdef const uint16_t* ordinals = <const uint16_t*> source
-    cdef const uint8_t* impacts = source + 2 * count
+cdef void spread(
+    const uint16_t* ordinals, const uint8_t* impacts, Py_ssize_t count, Py_ssize_t size, uint8_t* target
+) noexcept nogil:
+    """Sparse shape to full. The ordinals must be below ``size``."""
     cdef Py_ssize_t i
     memset(target, 0, size)
     for i in range(count):
         target[ordinals[i]] = impacts[i]
-
-
-cdef bint ascends(const uint16_t* ordinals, Py_ssize_t count) noexcept nogil:
-    cdef int wrong = 0  # no early exit: this vectorises
-    cdef Py_ssize_t i
-    for i in range(1, count):
-        wrong |= ordinals[i] <= ordinals[i - 1]
-    return wrong == 0

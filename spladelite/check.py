@@ -14,7 +14,7 @@ from spladelite.documents import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
 from spladelite.index import checked_postings, read_segment, read_tombstones
 from spladelite.passages import Layout, PassageVectors, passage_checksum, read_passages
-from spladelite.postings import encode, invert, split
+from spladelite.postings import invert, split
 from spladelite.records import Finding
 from spladelite.search import Segment
 from spladelite.snapshot import read_snapshot
@@ -166,10 +166,8 @@ def _postings(
 ) -> Iterator[Finding]:
     """Compare a segment's posting rows with those that its passages' vectors give. Dead passages cannot be compared."""
     ordinal_of = np.flatnonzero(dead == 0).astype(np.uint16)
-    expected = {
-        term: (ordinal_of[ordinals], impacts)
-        for term, ordinals, impacts in invert(passages.vectors.indptr, passages.vectors.terms, passages.vectors.impacts)
-    }
+    lists = invert(passages.vectors.indptr, passages.vectors.terms, passages.vectors.impacts)
+    expected = dict(zip(lists.terms, range(len(lists.terms)), strict=True))
     size = len(segment)
     for term, count, blob, checksum in connection.execute(
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ?", (segment.segment_id,)
@@ -183,8 +181,11 @@ def _postings(
             continue
         ordinals, impacts = split(postings, size)
         living = dead[ordinals] == 0
-        wanted = expected.pop(term, (np.empty(0, np.uint16), np.empty(0, np.uint8)))
-        if encode(ordinals[living], impacts[living], size) != encode(*wanted, size):
+        i = expected.pop(term, None)
+        wanted, wanted_impacts = lists.of(i) if i is not None else (lists.ordinals[:0], lists.impacts[:0])
+        if not (
+            np.array_equal(ordinals[living], ordinal_of[wanted]) and np.array_equal(impacts[living], wanted_impacts)
+        ):
             yield Finding("posting", row, "is not what the stored vectors give")
     for term in expected:
         yield Finding("posting", f"segment {segment.segment_id}, term {term}", "is missing")

@@ -144,15 +144,12 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, last: i
         "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (segment_id, size, last, *blobs, segment_checksum(segment_id, size, last, *blobs)),
     )
-    vectors = passages.vectors
+    lists = invert(passages.vectors.indptr, passages.vectors.terms, passages.vectors.impacts)
     connection.executemany(
         "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
         (
-            (segment_id, term, len(ordinals), blob, posting_checksum(segment_id, term, len(ordinals), blob))
-            for term, ordinals, blob in (
-                (term, ordinals, encode(ordinals, impacts, size))
-                for term, ordinals, impacts in invert(vectors.indptr, vectors.terms, vectors.impacts)
-            )
+            (segment_id, term, count, blob, posting_checksum(segment_id, term, count, blob))
+            for term, count, blob in zip(lists.terms, np.diff(lists.indptr).tolist(), encode(lists, size), strict=True)
         ),
     )
 

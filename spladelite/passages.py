@@ -1,5 +1,10 @@
 """Passages in their table: the vectors that are the ground truth of the index.
 
+A vector is two blobs, ``scale`` beside them::
+
+    terms   := numbers          the term ids, as in ``spladelite/ascending.py``, blocks = ceil(vocabulary size / 256)
+    impacts := uint8 × count    1 to 255, in the order of the terms; weight = impact · scale
+
 Every row carries a CRC-32 over its key and its content: page-level damage, or rows swapped for one another, are found
 before they can give a wrong answer.
 """
@@ -16,6 +21,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite import ascending
 from spladelite.errors import CorruptIndex
 from spladelite.postings import MAX_SEGMENT
 from spladelite.quantize import QuantizedVectors
@@ -29,7 +35,7 @@ class Layout:
     """What decides the shape of the index; tests use small numbers so that everything happens in 20 passages.
 
     Attributes:
-        vocabulary_size: term ids are below it; above 65,536 a stored term id takes 4 bytes.
+        vocabulary_size: term ids are below it.
         tail_size: passages that the tail may have before it is sealed.
         segment_size: passages that a segment may have.
         bm25: whether documents are also indexed for BM25.
@@ -43,9 +49,9 @@ class Layout:
     dimension: int = 0
 
     @property
-    def term_dtype(self) -> str:
-        """How a stored vector writes its term ids."""
-        return "<u2" if self.vocabulary_size <= 1 << 16 else "<u4"
+    def blocks(self) -> int:
+        """How many blocks of 256 the vocabulary has."""
+        return ascending.blocks_of(self.vocabulary_size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,9 +94,8 @@ def append(
     vectors: QuantizedVectors,
 ) -> None:
     """Store passages with their vectors. They are searchable at once, as part of the tail."""
-    terms = vectors.terms.astype(layout.term_dtype).tobytes()
+    terms = ascending.encode(vectors.terms, vectors.indptr, layout.blocks)
     impacts = vectors.impacts.tobytes()
-    width = np.dtype(layout.term_dtype).itemsize
     bounds = vectors.indptr.tolist()
     connection.executemany(
         "INSERT INTO passage (passage_id, doc_id, start_char, end_char, scale, terms, impacts, checksum)"
@@ -104,7 +109,7 @@ def append(
                         passage_ids, doc_ids, spans, vectors.scales.tolist(), strict=True
                     )
                 ),
-                (terms[width * a : width * b] for a, b in pairwise(bounds)),
+                terms,
                 (impacts[a:b] for a, b in pairwise(bounds)),
                 strict=True,
             )
@@ -128,7 +133,7 @@ def check_passage(row: tuple[int, int, int, int, float, bytes, bytes, int]) -> N
 def read_passages(connection: apsw.Connection, layout: Layout, first: int, last: int) -> PassageVectors:
     """The stored vectors of the passages with ``first <= passage_id <= last``; checked, :class:`CorruptIndex`."""
     passage_ids, doc_ids, scales, terms, impacts = [], [], [], [], []
-    width = np.dtype(layout.term_dtype).itemsize
+    blocks = layout.blocks
     for row in connection.execute(
         "SELECT passage_id, doc_id, start_char, end_char, scale, terms, impacts, checksum FROM passage"
         " WHERE passage_id BETWEEN ? AND ? ORDER BY passage_id",
@@ -137,8 +142,11 @@ def read_passages(connection: apsw.Connection, layout: Layout, first: int, last:
         passage_id, doc_id, _, _, scale, row_terms, row_impacts, checksum = row
         if row_terms is None or row_impacts is None:
             raise CorruptIndex(f"passage {passage_id} has no stored vector")
-        if not matches(checksum, passage_checksum, *row[:-1]) or len(row_terms) != width * len(row_impacts):
+        if not matches(checksum, passage_checksum, *row[:-1]):
             raise CorruptIndex(f"passage {passage_id}: its checksum does not match; run check(repair=True)")
+        count = len(row_impacts)
+        if count > layout.vocabulary_size or len(row_terms) != count + ascending.upper_length(count, blocks):
+            raise _not_valid(passage_id)
         passage_ids.append(passage_id)
         doc_ids.append(doc_id)
         scales.append(scale)
@@ -146,11 +154,12 @@ def read_passages(connection: apsw.Connection, layout: Layout, first: int, last:
         impacts.append(row_impacts)
     indptr = np.zeros(len(passage_ids) + 1, np.int64)
     np.cumsum([len(row) for row in impacts], out=indptr[1:])
+    try:
+        term_ids = ascending.decode(terms, indptr, blocks)
+    except ascending.Misfit as error:
+        raise _not_valid(passage_ids[error.row]) from error
     vectors = QuantizedVectors(
-        indptr,
-        np.frombuffer(b"".join(terms), layout.term_dtype).astype(np.int32),
-        np.frombuffer(b"".join(impacts), np.uint8),
-        np.array(scales, np.float32),
+        indptr, term_ids, np.frombuffer(b"".join(impacts), np.uint8), np.array(scales, np.float32)
     )
     _check_vectors(passage_ids, vectors, layout)
     return PassageVectors(np.array(passage_ids, np.int64), np.array(doc_ids, np.int64), vectors)
@@ -164,4 +173,8 @@ def _check_vectors(passage_ids: Sequence[int], vectors: QuantizedVectors, layout
     wrong = rows[(vectors.terms >= layout.vocabulary_size) | (vectors.impacts == 0) | unordered]
     scales_wrong = np.flatnonzero(~((vectors.scales > 0) & (vectors.scales <= MAX_SCALE)))
     for row in (*wrong[:1], *scales_wrong[:1]):
-        raise CorruptIndex(f"passage {passage_ids[row]}: its stored vector is not a valid one; run check(repair=True)")
+        raise _not_valid(passage_ids[row])
+
+
+def _not_valid(passage_id: int) -> CorruptIndex:
+    return CorruptIndex(f"passage {passage_id}: its stored vector is not a valid one; run check(repair=True)")

@@ -1,84 +1,81 @@
 """The byte format of posting lists.
 
 A *segment* holds at most 65,536 passages, numbered 0, 1, 2, … inside it: a passage's *ordinal* fits uint16. One term's
-posting list in one segment is one blob. All integers are little-endian. ::
+posting list in one segment is one blob. ::
 
-    posting list := sparse | dense          n = passages of the segment, blocks = ceil(n / 256)
-    sparse       := ordinal × count, impact × count                          when count <= 2 · blocks
-    dense        := block_count × blocks, low × count, impact × count        otherwise
-    ordinal      := uint16    strictly ascending, < n
-    block_count  := uint16    postings whose ordinal lies in [256 · i, 256 · i + 256); their sum is count
-    low          := uint8     ordinal mod 256
-    impact       := uint8     1 to 255
+    posting list := numbers, impact × count      n = passages of the segment
+    numbers      := the count ordinals as in ``spladelite/ascending.py``, blocks = ceil(n / 256); each < n
+    impact       := uint8                        1 to 255
 
-The encoding follows from ``count`` and ``n``, both stored beside the blob, so a length that does not fit either is
-damage. Dense lists hold nearly all postings and take 2 bytes each; sparse ones take 3.
+``count`` and ``n`` are stored beside the blob, so a length that does not fit them is damage. A posting takes 2⅛ bytes,
+and each list 32 for a whole segment.
 
 In memory a list is kept in one of two shapes that the kernels add up fast, and of which no byte can lead them out of a
-65,536-entry accumulator. Length and ``n`` tell which it is. ::
+65,536-entry accumulator. Length and ``n`` tell which it is; integers are little-endian. ::
 
     in memory    := sparse | full
-    sparse       := ordinal × count, impact × count                          3 · count bytes, when 8 · count < n
-    full         := impact × n                                               otherwise; 0 where there is no posting
+    sparse       := ordinal × count, impact × count      uint16 and uint8, 3 · count bytes, when 8 · count < n
+    full         := impact × n                           otherwise; 0 where there is no posting
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite import ascending
+
 MAX_SEGMENT = 65_536
-BLOCK = 256
 
 Ordinals = NDArray[np.uint16]
 Impacts = NDArray[np.uint8]
 
 
-def is_dense(count: int, size: int) -> bool:
-    """Whether a list of ``count`` postings in a segment of ``size`` passages is stored in the dense layout."""
-    return count > 2 * -(-size // BLOCK)
+class Lists(NamedTuple):
+    """Posting lists one after another: those of ``terms[i]`` lie from ``indptr[i]`` to ``indptr[i + 1]``."""
+
+    terms: list[int]
+    indptr: NDArray[np.int64]
+    ordinals: Ordinals
+    impacts: Impacts
+
+    def of(self, i: int) -> tuple[Ordinals, Impacts]:
+        """The list of ``terms[i]``."""
+        span = slice(self.indptr[i], self.indptr[i + 1])
+        return self.ordinals[span], self.impacts[span]
 
 
 def blob_length(count: int, size: int) -> int:
     """Bytes of a stored list of ``count`` postings in a segment of ``size`` passages."""
-    return 2 * -(-size // BLOCK) + 2 * count if is_dense(count, size) else 3 * count
+    return 2 * count + ascending.upper_length(count, ascending.blocks_of(size))
 
 
-def encode(ordinals: Ordinals, impacts: Impacts, size: int) -> bytes:
-    """The stored blob of one posting list. ``ordinals`` strictly ascending and below ``size``."""
-    if not is_dense(len(ordinals), size):
-        return ordinals.astype("<u2", copy=False).tobytes() + impacts.tobytes()
-    block_counts = np.bincount(ordinals >> 8, minlength=-(-size // BLOCK)).astype("<u2")
-    return block_counts.tobytes() + ordinals.astype(np.uint8).tobytes() + impacts.tobytes()
+def encode(lists: Lists, size: int) -> list[bytes]:
+    """The stored blobs of posting lists. Ordinals strictly ascending in each and below ``size``."""
+    impacts = lists.impacts.tobytes()
+    bounds = lists.indptr.tolist()
+    numbers = ascending.encode(lists.ordinals, lists.indptr, ascending.blocks_of(size))
+    return [blob + impacts[a:b] for blob, a, b in zip(numbers, bounds, bounds[1:], strict=False)]
 
 
 def decode(blob: bytes, count: int, size: int) -> bytes:
     """A stored blob as it is kept in memory, or :class:`ValueError` that says what contradicts the grammar."""
-    if count < 1 or count > size:
+    if count < 1 or count > size or size > MAX_SEGMENT:
         raise ValueError(f"{count} postings in a segment of {size} passages")
-    blocks = -(-size // BLOCK)
-    dense = is_dense(count, size)
     expected = blob_length(count, size)
     if len(blob) != expected:
         raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
-    if dense:
-        block_counts = np.frombuffer(blob, "<u2", blocks)
-        if int(block_counts.sum(dtype=np.int64)) != count:
-            raise ValueError("block counts that do not add up to the number of postings")
-        low = np.frombuffer(blob, np.uint8, count, 2 * blocks)
-        high = np.repeat(np.arange(blocks, dtype=np.uint16) << np.uint16(8), block_counts)
-        ordinals, impacts = high | low, np.frombuffer(blob, np.uint8, count, 2 * blocks + count)
-    else:
-        ordinals, impacts = np.frombuffer(blob, "<u2", count), np.frombuffer(blob, np.uint8, count, 2 * count)
+    ordinals = ascending.decode([blob[:-count]], np.array([0, count]), ascending.blocks_of(size))
+    impacts = np.frombuffer(blob, np.uint8, count, len(blob) - count)
     if ordinals[-1] >= size:
         raise ValueError(f"ordinal {ordinals[-1]} in a segment of {size} passages")
     if not (ordinals[1:] > ordinals[:-1]).all():
         raise ValueError("ordinals that do not ascend")
     if not impacts.all():
         raise ValueError("an impact of 0")
-    return in_memory(ordinals, impacts, size)
+    return in_memory(ordinals.astype(np.uint16), impacts, size)
 
 
 def is_full(count: int, size: int) -> bool:
@@ -105,30 +102,12 @@ def split(postings: bytes, size: int) -> tuple[Ordinals, Impacts]:
     return np.frombuffer(postings, "<u2", count), np.frombuffer(postings, np.uint8, count, 2 * count)
 
 
-def invert(
-    indptr: NDArray[np.int64], terms: NDArray[np.int32], impacts: Impacts
-) -> Iterator[tuple[int, Ordinals, Impacts]]:
-    """Turn the vectors of at most 65,536 passages into ``(term_id, ordinals, impacts)``, terms ascending."""
-    if not len(terms):
-        return
+def invert(indptr: NDArray[np.int64], terms: NDArray[np.int32], impacts: Impacts) -> Lists:
+    """The posting lists of the vectors of at most 65,536 passages, terms ascending."""
     ordinals = np.repeat(np.arange(len(indptr) - 1, dtype=np.uint16), np.diff(indptr))
     # NumPy sorts 16-bit keys by radix, wider ones by comparison.
-    keys = terms.astype(np.uint16) if int(terms.max()) < MAX_SEGMENT else terms
+    keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
     order = np.argsort(keys, kind="stable")
-    terms, ordinals, impacts = terms[order], ordinals[order], impacts[order]
-    starts = np.flatnonzero(np.concatenate(([True], terms[1:] != terms[:-1])))
-    ends = np.append(starts[1:], len(terms))
-    for term, start, end in zip(terms[starts].tolist(), starts.tolist(), ends.tolist(), strict=True):
-        yield term, ordinals[start:end], impacts[start:end]
-
-
-def concatenate(parts: Sequence[tuple[Ordinals, Impacts, NDArray[np.int32]]]) -> tuple[Ordinals, Impacts]:
-    """Merge one term's lists from several segments, in order.
-
-    Each part brings the new ordinal of every old one (int32, -1 for a passage that is gone).
-    """
-    renumbered = [new[ordinals] for ordinals, _, new in parts]
-    ordinals = np.concatenate(renumbered)
-    impacts = np.concatenate([part[1] for part in parts])
-    kept = ordinals >= 0
-    return ordinals[kept].astype(np.uint16), impacts[kept]
+    terms = terms[order]
+    starts = np.append(0, np.flatnonzero(terms[1:] != terms[:-1]) + 1)[: len(terms)]
+    return Lists(terms[starts].tolist(), np.append(starts, len(terms)), ordinals[order], impacts[order])

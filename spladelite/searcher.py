@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,41 +60,36 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """Posting lists by term, for each term one a segment, in the order of ``segment_ids``.
+    """Posting lists by term, for each term one a segment, in the order of ``segment_ids``; least recently used first.
 
-    ``young`` has whole entries; in ``old`` a list that is not known is None.
+    ``whole`` has all lists of a term; in ``parts``, left from before the segments changed, those not known are None.
     """
 
     segment_ids: tuple[int, ...]
-    young: dict[int, tuple[bytes, ...]]
-    old: Mapping[int, tuple[bytes | None, ...]]
+    whole: OrderedDict[int, tuple[bytes, ...]]
+    parts: OrderedDict[int, tuple[bytes | None, ...]]
 
     def get(self, term: int) -> tuple[bytes | None, ...]:
         """A term's lists, as far as they are known."""
-        return self.young.get(term) or self.old.get(term) or (None,) * len(self.segment_ids)
+        return self.whole.get(term) or self.parts.get(term) or (None,) * len(self.segment_ids)
 
 
 class PostingCache:
-    """Posting lists of sealed segments, in two generations. Safe among threads.
+    """Posting lists of sealed segments, those that were used last. Safe among threads.
 
-    What is asked for enters the young generation; when that has half of the budget it becomes the old one, and what
-    was old is dropped. Nearly the lists that "least recently used" would keep, and a hit costs one look-up a term.
+    A search only notes which terms it asked for; they are moved to their places when room is needed.
     """
 
     def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._held = Held((), {}, {})
-        self._young_size = 0
+        self._held = Held((), OrderedDict(), OrderedDict())
+        self._asked: deque[Sequence[int]] = deque(maxlen=1024)
+        self._size = 0
         self._lock = threading.Lock()
         self._budget = budget
 
-    @property
-    def size(self) -> int:
-        """What is held, in bytes."""
-        with self._lock:
-            return sum(map(_cost, (*self._held.young.values(), *self._held.old.values())))
-
-    def held(self, segment_ids: tuple[int, ...]) -> Held:
-        """What is known of these segments."""
+    def held(self, segment_ids: tuple[int, ...], terms: Sequence[int]) -> Held:
+        """What is known of these segments; ``terms`` are about to be used."""
+        self._asked.append(terms)
         held = self._held
         if held.segment_ids == segment_ids:
             return held
@@ -102,21 +97,33 @@ class PostingCache:
             held = self._held
             place = {segment_id: i for i, segment_id in enumerate(held.segment_ids)}
             places = [place.get(segment_id) for segment_id in segment_ids]
-            known = held.young if self._young_size > self._budget // 4 else {**held.old, **held.young}
-            old = {term: tuple(None if i is None else lists[i] for i in places) for term, lists in known.items()}
-            self._held, self._young_size = Held(segment_ids, {}, old), 0
+            parts: OrderedDict[int, tuple[bytes | None, ...]] = OrderedDict()
+            for term, lists in (*held.parts.items(), *held.whole.items()):
+                if any(known := tuple(None if i is None else lists[i] for i in places)):
+                    parts[term] = known
+            self._size = sum(map(_cost, parts.values()))
+            self._held = Held(segment_ids, OrderedDict(), parts)
             return self._held
 
     def put(self, held: Held, term: int, lists: tuple[bytes, ...]) -> None:
         """Hold a term's lists; an empty one says that the segment has none."""
         cost = _cost(lists)
         with self._lock:
-            if held is not self._held or term in held.young or cost > self._budget // 2:
+            if held is not self._held or term in held.whole or cost > self._budget:
                 return
-            if self._young_size + cost > self._budget // 2:
-                self._held, self._young_size = Held(held.segment_ids, {}, held.young), 0
-            self._held.young[term] = lists
-            self._young_size += cost
+            self._size += cost - _cost(held.parts.pop(term, ()))
+            if self._size > self._budget:
+                self._make_room(held)
+            held.whole[term] = lists
+
+    def _make_room(self, held: Held) -> None:
+        while self._asked:
+            for term in self._asked.popleft():
+                if term in held.whole:
+                    held.whole.move_to_end(term)
+        while self._size > self._budget:
+            _, lists = (held.parts or held.whole).popitem(last=False)
+            self._size -= _cost(lists)
 
 
 def _cost(lists: Iterable[bytes | None]) -> int:
@@ -143,14 +150,14 @@ class TopK:
         self._k = k
         self._min_score = min_score
         self._allowed = snapshot.alive if allowed is None else allowed
-        self._held = cache.held(snapshot.segment_ids)
+        self._held = cache.held(snapshot.segment_ids, self._terms)
         self._read: dict[int, list[bytes | None]] = {}
         self.result = NOTHING
 
     def parts(self) -> list[SegmentQuery] | None:
         """What is to be ranked, if no posting list has to be read first."""
         try:
-            return self._with_tail(self._pick(self._held.young))
+            return self._with_tail(self._pick(self._held.whole))
         except KeyError:
             return None
 

@@ -12,8 +12,8 @@ from spladelite.passages import Layout, passage_checksum
 
 
 def _checksum(*key: Any) -> int:
-    passage_id, doc_id, start, end, scale = key
-    return passage_checksum(passage_id, doc_id, start, end, scale, b"", b"")
+    passage_id, doc_id, start, end = key
+    return passage_checksum(passage_id, doc_id, start, end, 0, b"", b"")
 
 
 def make_slim(path: str) -> None:
@@ -23,10 +23,10 @@ def make_slim(path: str) -> None:
         connection.execute("BEGIN IMMEDIATE")
         layout: Layout = read_meta(connection).layout
         merge_all(connection, layout)
-        connection.create_scalar_function("slim_checksum", _checksum, 5)
+        connection.create_scalar_function("slim_checksum", _checksum, 4)
         connection.execute(
-            "UPDATE passage SET terms = NULL, impacts = NULL,"
-            " checksum = slim_checksum(passage_id, doc_id, start_char, end_char, scale)"
+            "UPDATE passage SET scale = 0, terms = NULL, impacts = NULL,"  # the segments have the scales
+            " checksum = slim_checksum(passage_id, doc_id, start_char, end_char)"
         )
         mark_slim(connection)
         connection.execute("COMMIT")

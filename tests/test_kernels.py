@@ -186,14 +186,19 @@ def outcome(decode: Any, blob: bytes, count: int, size: int) -> bytes | str:
 
 
 @settings(deadline=None, max_examples=200)
-@given(data=st.data(), size=st.integers(1, 1500), density=st.sampled_from([0.001, 0.01, 0.1, 1.0]))
+@given(
+    data=st.data(),
+    size=st.one_of(st.integers(1, 1500), st.just(65_536)),
+    density=st.sampled_from([0.001, 0.01, 0.1, 0.5, 1.0]),
+)
 def test_decode_gives_the_same_list_or_the_same_complaint(data: st.DataObject, size: int, density: float) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     ordinals = np.flatnonzero(rng.random(size) < density).astype(np.uint16)
     if not len(ordinals):
         ordinals = np.array([size - 1], np.uint16)
     impacts = rng.integers(1, 256, len(ordinals)).astype(np.uint8)
-    blob = bytearray(postings.encode(ordinals, impacts, size))
+    lists = postings.Lists([0], np.array([0, len(ordinals)]), ordinals, impacts)
+    blob = bytearray(postings.encode(lists, size)[0])
     count = len(ordinals)
     assert compiled.decode(bytes(blob), count, size) == postings.in_memory(ordinals, impacts, size)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite import ascending
 from spladelite.errors import InvalidInput
 from spladelite.evaluation.measures import MEASURES, Scores, expected_flops, measures_for, paired_test, score_run
 from spladelite.evaluation.trec import Qrels, Run
@@ -288,10 +289,12 @@ def _document_probability(db: SpladeLite) -> NDArray[np.float64]:
             counts[term] = count
     else:
         (first, last), step = db.sql("SELECT min(passage_id), max(passage_id) FROM passage")[0], 20_000
-        wide = "<u2" if stats.vocabulary_size <= 1 << 16 else "<u4"
+        blocks = ascending.blocks_of(stats.vocabulary_size)
         for start in range(first, last + 1, step):
-            rows = db.sql("SELECT terms FROM passage WHERE passage_id BETWEEN ? AND ?", (start, start + step - 1))
-            terms = np.frombuffer(b"".join(row[0] for row in rows), wide)
+            sql = "SELECT terms, length(impacts) FROM passage WHERE passage_id BETWEEN ? AND ?"
+            rows = db.sql(sql, (start, start + step - 1))
+            indptr = np.cumsum([0, *(row[1] for row in rows)])
+            terms = ascending.decode([row[0] for row in rows], indptr, blocks)
             counts += np.bincount(terms, minlength=len(counts))
     return counts / max(stats.passages, 1)
 
