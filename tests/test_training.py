@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
+import inspect
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,16 +23,34 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 import torch
+from click.testing import CliRunner
 
 from spladelite import SpladeLite
+from spladelite.cli import main
 from spladelite.encoders.checkpoint import MlmRoute, read_checkpoint
 from spladelite.encoders.compare import compare
 from spladelite.encoders.registry import BUNDLED, bundled_encoder, load_encoder
 from spladelite.encoders.unpack import unpack
 from spladelite.errors import InvalidInput, ModelError, TrainingError
-from spladelite.training import Example, TrainConfig, Trained, TrainingData, Validation, loop, losses, train
+from spladelite.training import (
+    Example,
+    Recipe,
+    TrainConfig,
+    Trained,
+    TrainingData,
+    Validation,
+    adapt,
+    fine_tune,
+    loop,
+    losses,
+    recipe,
+    train,
+)
+from spladelite.training.adapt import GENTLE
 from spladelite.training.batches import epoch_batches, positives_of
+from spladelite.training.measure import Measures, measure
 from spladelite.training.model import Trainee, pool
+from spladelite.training.teachers import sparse
 
 TOPICS = {
     "bread": ("How is bread baked?", "Dough of flour and water rises with yeast and is baked in a hot oven."),
@@ -452,3 +474,108 @@ def test_a_model_of_another_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="masked language model"):
         train(DATA, tmp_path / "out", SMALL, model=folder)
     assert not (tmp_path / "out").exists()
+
+
+# --- recipes and commands --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def docstrings() -> list[str]:
+    """Real prose that every Python has."""
+    texts = []
+    for name in ("json", "os", "shutil", "random", "statistics", "textwrap", "difflib", "csv", "heapq", "socket"):
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            text = inspect.getdoc(value) if inspect.isroutine(value) else None
+            if text and 40 < len(text.split()) < 150:
+                texts.append(text)
+    return list(dict.fromkeys(texts))[:90]
+
+
+def test_rounds_mine_with_the_model_of_the_round_before_and_a_teacher_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tuple(dataclasses.replace(example, negatives=(), scores=None) for example in EXAMPLES)
+    data = dataclasses.replace(BARE, examples=bare)
+    seen: list[tuple[str, tuple[Example, ...]]] = []
+
+    def watched(data: TrainingData, folder: Path, *args: Any, **named: Any) -> Trained:
+        seen.append((str(named["model"]), data.examples))
+        return train(data, folder, *args, **named)
+
+    monkeypatch.setattr(recipe, "train", watched)
+    config = dataclasses.replace(SMALL, epochs=1, kl=1.0)
+    lines: list[str] = []
+    made = fine_tune(
+        data, tmp_path / "model", config, Recipe(mine=3, rounds=2), teacher=sparse(bundled_encoder()), log=lines.append
+    )
+    assert [model for model, _ in seen] == ["None", str(tmp_path / "model-round1")]
+    for _, examples in seen:
+        assert all(len(example.negatives) == 3 and example.positive not in example.negatives for example in examples)
+        assert all(example.scores is not None and len(example.scores) == 4 for example in examples)
+    assert (made.folder / "model.onnx").exists()
+    assert "round 2: mining 3 negatives a query with splade" in lines
+
+
+def test_given_scores_are_kept_and_nothing_is_mined(tmp_path: Path) -> None:
+    lines: list[str] = []
+    fine_tune(BARE, tmp_path / "model", dataclasses.replace(SMALL, epochs=1, kl=1.0), log=lines.append)
+    assert not any("mining" in line for line in lines)
+
+
+def test_adapt_moves_the_database_only_if_it_helps(
+    docstrings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(GENTLE, epochs=1)
+    with SpladeLite(tmp_path / "kb.db") as db:
+        db.add(docstrings)
+        before = db.stats().fingerprint
+        genuine = measure  # what is patched below
+
+        def falling(*args: Any) -> Measures:
+            measured.append(dataclasses.replace(genuine(*args), ndcg=1.0 / (1 + len(measured))))
+            return measured[-1]
+
+        measured: list[Measures] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "measure", falling)
+            done = adapt(db, tmp_path / "worse", config)
+        assert not done.kept
+        assert db.stats().fingerprint == before
+        assert db.check() == []
+
+        def rising(*args: Any) -> Measures:
+            measured.append(dataclasses.replace(genuine(*args), ndcg=len(measured) / 10))
+            return measured[-1]
+
+        measured = []
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "measure", rising)
+            done = adapt(db, tmp_path / "better", config)
+        assert done.kept
+        assert db.stats().fingerprint == load_encoder(tmp_path / "better").fingerprint
+        assert len(db.search("shuffle a list", k=3)) == 3
+
+
+def test_adapt_wants_enough_text(tmp_path: Path) -> None:
+    with SpladeLite(tmp_path / "kb.db") as db:
+        db.add(["Too short.", "Also short."])
+        with pytest.raises(InvalidInput, match="0 of 2 documents"):
+            adapt(db, tmp_path / "model")
+
+
+def test_the_readmes_commands_work(docstrings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"query": e.query, "positive": e.positive} for e in EXAMPLES]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with SpladeLite("kb.db") as db:
+        db.add(docstrings)
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    section = readme[readme.index("## Training") : readme.index("## How good it is")]
+    commands = re.findall(r"^\$ spladelite (.*)$", section, re.MULTILINE)
+    assert len(commands) == 3
+    for command in [*commands, "adapt kb.db kb-model --epochs 1"]:
+        result = CliRunner(catch_exceptions=False).invoke(main, shlex.split(command))
+        assert result.exit_code == 0, result.output
+    assert re.search(r"kb.db (now uses kb-model|is unchanged: no gain)", result.stdout)
+    assert Path("sparse-model/MODEL_CARD.md").exists()
