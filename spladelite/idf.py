@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def idf_weights(frequencies: NDArray[np.int64], passages: int) -> NDArray[np.float64]:
-    """``ln(1 + N / df)``: of the simple formulas that benchmarks/README.md lists, the best over four collections.
+    """``ln(1 + N / df)``: none of the formulas that benchmarks/README.md lists is clearly better over five collections.
 
     Args:
         frequencies: in how many passages each query token occurs, ``(T,)``.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from spladelite import dense, lexical
 from spladelite.connection import fetch, int_array
 from spladelite.dense_model import FileDense
-from spladelite.errors import CorruptIndex, InvalidInput, InvalidVector, WrongType
+from spladelite.documents import document_ids
+from spladelite.errors import InvalidInput, InvalidVector, WrongType
 from spladelite.filters import Filter, matching_doc_ids
 from spladelite.fusion import DEPTH, Ranking, check_fusion, check_weights, default_weights, fuse
 from spladelite.model import FileModel
@@ -173,16 +174,7 @@ def ask(name: str, searcher: Searcher, view: View, question: Question, k: int, m
     """One part's k best documents."""
     if name == "splade":
         passage_ids, scores = searcher.top_k(view, question.weigh(view), k, 0.0, matching)
-        if not len(passage_ids):
-            return Found(passage_ids, passage_ids, scores)
-        rows = fetch(
-            view.connection,
-            "SELECT p.doc_id FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value",
-            (int_array(passage_ids),),
-        )
-        if len(rows) != len(passage_ids):
-            raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
-        return Found(np.array([doc_id for (doc_id,) in rows], np.int64), passage_ids, scores)
+        return Found(document_ids(view.connection, passage_ids), passage_ids, scores)
     allowed = None if matching is None else _allowed(view, matching)
     if name == "bm25":
         doc_ids, scores = lexical.search(view.connection, question.text, k, allowed)
@@ -258,7 +250,7 @@ def reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit
             f"rerank returned scores of shape {scores.shape} for {len(hits)} texts; expected one finite number a text"
         )
     order = np.argsort(-scores, kind="stable")[:k]
-    return [replace(hits[i], score=float(scores[i])) for i in order]
+    return [hits[i]._replace(score=float(scores[i])) for i in order]
 
 
 def _show_words(view: View, query: str, passage_ids: NDArray[np.int64]) -> NDArray[np.int64]:

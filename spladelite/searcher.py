@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.connection import int_array
+from spladelite.documents import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
-from spladelite.filters import Filter, matching_doc_ids
+from spladelite.filters import Filter, matching_among, matching_doc_ids
 from spladelite.index import checked_postings
 from spladelite.kernels import top_k, top_k_many
 from spladelite.postings import blob_length
@@ -41,6 +42,9 @@ FROM carray(:segments) AS s
 CROSS JOIN carray(:terms) AS q
 CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
 """.strip()
+
+CANDIDATES = 4  # times k: the best documents, which are held against a filter before all documents are
+MAX_CANDIDATES = 200
 
 BATCH = 16  # queries that are ranked together
 BATCH_HITS = 100_000
@@ -244,9 +248,28 @@ class Searcher:
         """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
         if not query:
             return NOTHING
+        if matching is not None and CANDIDATES * k <= MAX_CANDIDATES and matching not in view.snapshot.filters:
+            found = self._filter_best(view, query, k, min_score, matching)
+            if found is not None:
+                return found
         search = self._prepare(view, query, k, min_score, matching)
         parts = search.parts()
         return self._read(view, search) if parts is None else top_k(parts, search.weights, k, min_score)
+
+    def _filter_best(self, view: View, query: Query, k: int, min_score: float, matching: Filter) -> Result | None:
+        """The k best documents that match, if they are among the best few of all; else None.
+
+        That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
+        """
+        passage_ids, scores = self.top_k(view, query, CANDIDATES * k, min_score, None)
+        doc_ids = passage_ids
+        if any(segment.document_of is not None for segment in view.snapshot.all_segments):
+            doc_ids = document_ids(view.connection, passage_ids)
+        matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
+        best = [rank for rank, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
+        if len(best) < k and len(passage_ids) == CANDIDATES * k:
+            return None
+        return passage_ids[best[:k]], scores[best[:k]]
 
     def top_k_many(
         self, view: View, queries: Iterable[Query], k: int, min_score: float, matching: Filter | None

@@ -144,6 +144,25 @@ def test_filters_apply_before_the_top_k(filled: SpladeLite) -> None:
     assert {hit.id for hit in filled.search("car bread", where={"year": 2000})} == {"car"}
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_filter_gives_the_same_hits_whether_it_meets_a_few_documents_or_all(path: str, chunked: bool) -> None:
+    words = ["car", "bread", "plant", "stock"]
+    texts = [" ".join(words[i % (n % 4 + 1)] for i in range(n % 300 if chunked else 5)) + "." for n in range(1, 61)]
+    with SpladeLite(path, tail_size=16, segment_size=64) as db:
+        db.add(texts, ids=list(map(str, range(60))), metadata=[{"n": n} for n in range(60)])
+        ranked = db.search("car bread plant", k=1000)
+        assert len(ranked) > 50
+        for limit in (0, 1, 5, 15, 30, 60):
+            for k in (1, 2, 5, 20):
+                where = f"metadata ->> 'n' < {limit} -- {k}"  # the comment makes it a filter that is not known yet
+                expected = [hit for hit in ranked if hit.metadata["n"] < limit][:k]
+                assert db.search("car bread plant", k=k, where=where) == expected
+                assert db.search_many(["car bread plant"] * 2, k=k, where=where) == [expected] * 2
+                assert db.search("car bread plant", k=k, where=where) == expected
+        with pytest.raises(spladelite.InvalidFilter):
+            db.search("car", where="nonsense >")
+
+
 def test_contributions_sum_to_the_score(filled: SpladeLite) -> None:
     for query in ("automobile accident injury", "green plants", {2482: 1.5, 3392: 0.25}):
         for hit in filled.search(query):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
-from spladelite.filters import Filter, compile_filter, matching_doc_ids, metadata_index_sql
+from spladelite.filters import Filter, compile_filter, matching_among, matching_doc_ids, metadata_index_sql
 
 SCHEMA = """
 CREATE TABLE document (
@@ -37,6 +37,8 @@ def matches(connection: apsw.Connection, where: Mapping[str, object] | str, wher
     condition = compile_filter(where, where_args)
     assert condition is not None
     ids: list[int] = matching_doc_ids(connection, condition).tolist()
+    every_other = range(1, 1000, 2)
+    assert matching_among(connection, condition, every_other) == set(ids).intersection(every_other)
     return ids
 
 
