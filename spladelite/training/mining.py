@@ -32,7 +32,7 @@ def mine(
     *,
     count: int,
     mode: str = "splade",
-    depth: int = 100,
+    depth: int = 30,
     margin: float = 0.95,
     seed: int = 0,
     progress: Progress = None,
@@ -40,7 +40,8 @@ def mine(
     """The examples with ``count`` more negatives each, found in a database.
 
     Never a negative: a text that answers the same query in any of the examples, and a document that holds such a text.
-    Of a document of several passages the passage that was found is the negative. An example whose positive is not
+    A negative is a whole document, as positives are: were it the passage that was found, the model would learn to tell
+    the middle of a text from its beginning (SciFact: nDCG@10 lower by 0.04). An example whose positive is not
     among the hits is not filtered by ``margin``: the model fails at its query, and every hit would go.
 
     Args:
@@ -89,7 +90,7 @@ def mine(
                     found = [
                         text
                         for hit, holder in zip(hits, holders, strict=True)
-                        if not holder and hit.score <= limit and (text := hit.passage.text.strip())
+                        if not holder and hit.score <= limit and (text := hit.text.strip())
                     ]
                     mined[i] = _extended(example, positives, found, others, count, random)
             advance(len(batch))

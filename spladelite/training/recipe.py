@@ -20,7 +20,7 @@ from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
 from spladelite.training.teachers import Teacher, cached, with_scores
 
-NEGATIVES = 8
+NEGATIVES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Recipe:
     """What happens before and between the training runs.
 
     Attributes:
-        mine: hard negatives a query to mine from the corpus; 0 to use only those that are given. None is 8, or 0 for
+        mine: hard negatives a query to mine from the corpus; 0 to use only those that are given. None is 16, or 0 for
             examples that come with scores, since mined negatives have none.
         mine_with: "splade", "bm25" or "hybrid".
         rounds: training runs; each mines with the model of the one before.
