@@ -36,6 +36,8 @@ def check_path(path: str, read_only: bool, immutable: bool) -> None:
         raise NotADatabase(f"{path} is a directory; give the path of a file, such as {Path(path) / 'kb.db'}")
     if not stat.S_ISREG(found.st_mode):
         raise NotADatabase(f"{path} is not a regular file")
+    if found.st_size == 1:
+        raise NotADatabase(f"{path} has one byte, which SQLite would take for an empty file and overwrite")
     if not read_only:
         _check_writable(path, folder, found.st_nlink)
     if immutable and (left := _unfinished(path)):

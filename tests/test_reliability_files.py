@@ -293,8 +293,10 @@ def test_a_wal_file_without_its_log_opens_as_immutable(unclosed: Path, public: P
 
 def test_paths_that_cannot_be_a_database(tmp_path: Path, file: Path) -> None:
     (tmp_path / "text.db").write_text("This is a text, and a rather long one, so that it could be a header." * 20)
+    (tmp_path / "one byte.db").write_bytes(b"S")
     cases: list[tuple[object, dict[str, Any], type[Exception]]] = [
         (tmp_path, {}, NotADatabase),
+        (tmp_path / "one byte.db", {}, NotADatabase),
         (tmp_path / "missing" / "kb.db", {}, NotADatabase),
         (tmp_path / "missing.db", {"read_only": True}, NotADatabase),
         (tmp_path / "missing.db", {"immutable": True}, NotADatabase),
