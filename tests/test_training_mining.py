@@ -79,16 +79,14 @@ def test_too_few_hits_are_made_up_at_random_and_a_small_database_gives_what_it_h
     assert set(everything.negatives) == set(TEXTS[1:])
 
 
-def test_of_a_long_document_the_passage_is_the_negative(db: SpladeLite) -> None:
+def test_of_a_long_document_the_whole_is_the_negative(db: SpladeLite) -> None:
     long = " ".join(f"Sentence {i} is about the weather in town." for i in range(80)) + " A car accident happened."
     db.add([long, *TEXTS])
     (mined,) = mine(db, [Example(QUERY, TEXTS[6])], count=8, margin=math.inf)
-    parts = [text for text in mined.negatives if text in long]
-    assert parts
-    assert all(len(text) < len(long) for text in parts)
-    # The document of which a positive is a part is no negative, in none of its passages.
+    assert [text for text in mined.negatives if text in long] == [long]
+    # The document of which a positive is a part is no negative.
     (kept,) = mine(db, [Example(QUERY, long[-200:])], count=8, margin=math.inf)
-    assert not set(kept.negatives) & {hit.passage.text for hit in db.search(QUERY, k=20) if hit.text == long}
+    assert long not in kept.negatives
 
 
 def test_a_pseudo_query_does_not_find_its_own_document_as_negative(db: SpladeLite) -> None:

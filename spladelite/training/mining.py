@@ -75,7 +75,7 @@ def mine(
     of_query: dict[str, list[int]] = {}
     for position, example in enumerate(examples):
         of_query.setdefault(example.query, []).append(position)
-    others = _random_passages(db, random)
+    others = _random_documents(db, random)
     mined = list(examples)
     queries = list(of_query)
     with ticking(progress, queries, "Mining") as advance:
@@ -131,15 +131,10 @@ def _extended(
     return replace(example, negatives=(*example.negatives, *drawn))
 
 
-def _random_passages(db: SpladeLite, random: np.random.Generator) -> Iterator[str]:
-    """Passages drawn at random, with replacement, for ever."""
-    ids = np.array([row[0] for row in db.sql("SELECT passage_id FROM passage")], np.int64)
+def _random_documents(db: SpladeLite, random: np.random.Generator) -> Iterator[str]:
+    """Texts drawn at random, with replacement, for ever."""
+    ids = np.array([row[0] for row in db.sql("SELECT doc_id FROM document")], np.int64)
     while True:
         drawn = random.choice(ids, min(len(ids), 64)).tolist()
-        for row in db.sql(
-            "SELECT substr(d.text, p.start_char + 1, p.end_char - p.start_char) FROM json_each(?) j "
-            "JOIN passage p ON p.passage_id = j.value JOIN document d ON d.doc_id = p.doc_id",
-            (str(drawn),),
-        ):
-            if text := row[0].strip():
-                yield text
+        rows = db.sql("SELECT text FROM json_each(?) JOIN document ON doc_id = value", (str(drawn),))
+        yield from (text for row in rows if (text := row[0].strip()))
