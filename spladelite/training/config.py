@@ -51,7 +51,7 @@ class TrainConfig:
     query_regularizer: str = "flops"
     lambda_warmup: float = 0.3
     queries: str = "model"
-    epochs: int = 4
+    epochs: int = 6
     batch_size: int = 16
     accumulate: int = 1
     negatives: int = 2

@@ -41,7 +41,7 @@ def mine(
 
     Never a negative: a text that answers the same query in any of the examples, and a document that holds such a text.
     A negative is a whole document, as positives are: were it the passage that was found, the model would learn to tell
-    the middle of a text from its beginning (SciFact: nDCG@10 lower by 0.04). An example whose positive is not
+    the middle of a text from its beginning (see benchmarks/training). An example whose positive is not
     among the hits is not filtered by ``margin``: the model fails at its query, and every hit would go.
 
     Args:
