@@ -34,5 +34,8 @@ def collections() -> Path:
     """The folder of test collections in BEIR layout; tests that need it are skipped where it is not."""
     folder = Path(os.environ.get("SPLADELITE_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no test collections in {folder}; set SPLADELITE_DATA to a folder of BEIR folders")
+        pytest.skip(
+            "needs test collections, which are other people's texts and so no part of the repository; there are none in"
+            f" {folder}: set SPLADELITE_DATA to a folder of BEIR folders to run this"
+        )
     return folder

@@ -20,6 +20,7 @@ from spladelite.training.config import TrainConfig
 from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
 from spladelite.training.pseudo import pseudo_data
+from spladelite.training.report import needs
 
 if TYPE_CHECKING:
     from spladelite import SpladeLite
@@ -65,6 +66,7 @@ def adapt(
         InvalidInput: too few documents that questions can be made of.
         ModelError: the database's model cannot be trained.
     """
+    needs(device)  # before minutes of mining
     meta = db._meta
     if not meta.source:
         raise InvalidInput(

@@ -27,7 +27,7 @@ from spladelite.training.batches import Batch, epoch_batches, positives_of
 from spladelite.training.config import TrainConfig
 from spladelite.training.data import Example, TrainingData
 from spladelite.training.measure import Measures, measure
-from spladelite.training.report import Log, finish, needs
+from spladelite.training.report import Log, finish, model_card, needs
 from spladelite.training.start import find_start, open_start
 from spladelite.training.state import RUN, Standing, claim, identify, load_state, replace_folder, save_state
 
@@ -154,7 +154,7 @@ def train(
             if interrupted.is_set():
                 raise KeyboardInterrupt
 
-    finish(target, start, config, data, standing, precision, source)
+    finish(target, model_card(target, start, config, data, standing, precision, source), precision)
     return Trained(target, standing.start, standing.best, standing.best_epoch, standing.step, time.monotonic() - began)
 
 

@@ -18,6 +18,7 @@ from spladelite.training.config import TrainConfig
 from spladelite.training.data import Example, TrainingData
 from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
+from spladelite.training.report import needs
 from spladelite.training.teachers import Teacher, cached, with_scores
 
 NEGATIVES = 16
@@ -80,6 +81,7 @@ def fine_tune(
         InvalidInput, ModelError, TrainingError: as ``train``.
     """
     config, recipe = config or TrainConfig(), recipe or Recipe()
+    needs(device)  # before minutes of mining
     target = Path(folder)
     current: str | os.PathLike[str] | None = model
     for number in range(1, recipe.rounds + 1):

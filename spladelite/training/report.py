@@ -30,11 +30,10 @@ def needs(device: str | None) -> str:
         ModelError: a package of the extra is missing.
         InvalidInput: no such device.
     """
-    found = find_device(device)
-    for package in ("onnx", "matplotlib", "ir_measures"):
+    for package in ("torch", "transformers", "safetensors", "onnx", "matplotlib", "ir_measures"):
         if find_spec(package) is None:
             raise ModelError(f"training needs the package {package}: pip install 'spladelite[torch]'")
-    return found
+    return find_device(device)
 
 
 class Log:
@@ -113,16 +112,8 @@ def plot(folder: Path) -> None:
     figure.savefig(folder / "training.png", dpi=110)
 
 
-def finish(
-    target: Path,
-    start: Start,
-    config: TrainConfig,
-    data: TrainingData,
-    standing: Standing,
-    precision: str,
-    source: str,
-) -> None:
-    """Turn the best weights of a run into the model folder."""
+def finish(target: Path, card: str, precision: str) -> None:
+    """Turn the best weights of a run into the model folder, with ``card`` as its MODEL_CARD.md."""
     best = target / RUN / "best"
     shutil.copytree(best, target, dirs_exist_ok=True)
     exported = target / RUN / "onnx" / target.resolve().name
@@ -131,11 +122,11 @@ def finish(
     for file in exported.iterdir():
         os.replace(file, target / file.name)
     plot(target)
-    (target / "MODEL_CARD.md").write_text(_card(target, start, config, data, standing, precision, source), "utf-8")
+    (target / "MODEL_CARD.md").write_text(card, "utf-8")
     shutil.rmtree(target / RUN)
 
 
-def _card(
+def model_card(
     target: Path,
     start: Start,
     config: TrainConfig,
@@ -144,6 +135,7 @@ def _card(
     precision: str,
     source: str,
 ) -> str:
+    """What the model is, was trained on and measures, in Markdown."""
     lines = [
         f"# {target.resolve().name}",
         "",
