@@ -180,18 +180,27 @@ def test_what_was_scored_before_an_interruption_is_kept(tmp_path: Path) -> None:
     assert not set(first.asked) & set(rest.asked)
 
 
-def test_an_ensemble_takes_each_teacher_as_it_ranks(tmp_path: Path) -> None:
-    members = [Counting("a"), Counting("b", 100.0)]
-    (scored, *_) = with_scores(EXAMPLES, ensemble(members))
-    lengths = np.array([4, 6, 1])
-    assert scored.scores == pytest.approx(tuple((lengths - lengths.mean()) / lengths.std()), abs=1e-5)
+def test_an_ensemble_is_the_mean_on_the_first_teachers_scale() -> None:
+    members = [Counting("a"), Counting("b", 100.0), Counting("c", 0.0)]  # the last one tells nothing apart
+    asked = [Example("q", "four", ("six666", "x")), Example("query", "two", ("fourteen",))]
+    scored = with_scores(asked, ensemble(members[:2]))
+    for example, lengths in zip(scored, ([4, 6, 1], [3, 8]), strict=True):
+        assert example.scores == pytest.approx(np.array(lengths) - np.mean(lengths), abs=1e-5)
+    for example, whole in zip(with_scores(asked, ensemble(members)), scored, strict=True):
+        assert example.scores == pytest.approx(np.array(whole.scores) * 2 / 3, abs=1e-5)
     assert with_scores([Example("q", "one")], ensemble(members))[0].scores == (0.0,)
-    for _ in range(2):
-        with cached(ensemble(members), tmp_path / "scores") as teacher:
-            assert with_scores(EXAMPLES, teacher)[0] == scored
-    assert len(members[0].asked) == 4 + 1 + 4
     with pytest.raises(InvalidInput, match="at least one teacher"):
         ensemble([])
+
+
+def test_the_scores_of_an_ensembles_members_are_kept(tmp_path: Path) -> None:
+    members = [Counting("a"), Counting("b", 100.0)]
+    whole = with_scores(EXAMPLES, ensemble(members))
+    before = len(members[0].asked)
+    for _ in range(2):
+        with cached(ensemble(members), tmp_path / "scores") as teacher:
+            assert with_scores(EXAMPLES, teacher) == whole
+    assert len(members[0].asked) == 2 * before
 
 
 def test_a_sparse_teacher_scores_as_the_search_does(tmp_path: Path) -> None:

