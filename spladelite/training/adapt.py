@@ -116,7 +116,7 @@ def adapt(
                 f"only {len(data.examples)} questions could be made of {len(texts)} documents; at least "
                 f"{LEAST_EXAMPLES} are needed to tune a model and to tell whether it helps"
             )
-        log(f"{len(data.examples)} questions out of {len(texts)} documents")
+        log(f"{len(data.examples)} questions out of {len(texts)} documents; {'; '.join(data.notes)}")
         data = replace(data, examples=mine(db, data.examples, count=2 * config.negatives, seed=config.seed))
         trained = train(
             data, target, config,
