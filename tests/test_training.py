@@ -523,38 +523,85 @@ def test_given_scores_are_kept_and_nothing_is_mined(tmp_path: Path) -> None:
     assert not any("mining" in line for line in lines)
 
 
-def test_adapt_moves_the_database_only_if_it_helps(
-    docstrings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = dataclasses.replace(GENTLE, epochs=1)
+@pytest.fixture
+def kb(docstrings: list[str], tmp_path: Path) -> Iterator[SpladeLite]:
     with SpladeLite(tmp_path / "kb.db") as db:
         db.add(docstrings)
-        before = db.stats().fingerprint
-        genuine = measure  # what is patched below
+        yield db
 
-        def falling(*args: Any) -> Measures:
-            measured.append(dataclasses.replace(genuine(*args), ndcg=1.0 / (1 + len(measured))))
-            return measured[-1]
 
-        measured: list[Measures] = []
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "measure", falling)
-            done = adapt(db, tmp_path / "worse", config)
-        assert not done.kept
-        assert db.stats().fingerprint == before
-        assert db.check() == []
+ADAPT = dataclasses.replace(GENTLE, epochs=1)
+adapting = importlib.import_module("spladelite.training.adapt")  # the package's attribute of this name is the function
 
-        def rising(*args: Any) -> Measures:
-            measured.append(dataclasses.replace(genuine(*args), ndcg=len(measured) / 10))
-            return measured[-1]
 
-        measured = []
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "measure", rising)
-            done = adapt(db, tmp_path / "better", config)
-        assert done.kept
-        assert db.stats().fingerprint == load_encoder(tmp_path / "better").fingerprint
-        assert len(db.search("shuffle a list", k=3)) == 3
+def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, float]]:
+    """Have adapt's measures be these, in turn; gives the fingerprint and ``min_weight`` of what it measured."""
+    measured: list[tuple[str, float]] = []
+
+    def graded_measure(encoder: Any, judged: Validation, *, min_weight: float) -> Measures:
+        measured.append((encoder.fingerprint, min_weight))
+        return dataclasses.replace(measure(encoder, judged, min_weight=min_weight), ndcg=grades[len(measured) - 1])
+
+    monkeypatch.setattr(adapting, "measure", graded_measure)
+    return measured
+
+
+def test_adapt_compares_the_databases_model_with_the_export(
+    kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = kb.stats().fingerprint
+    measured = graded(monkeypatch, 0.5, 0.5, 0.5, 0.5, 0.4, 0.5, 0.4, 0.5)
+    done = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    assert not done.kept
+    export = load_encoder(tmp_path / "model").fingerprint
+    assert measured == [(before, 0.3), (export, 0.3)]  # the database's own min_weight
+    assert (done.before.ndcg, done.after.ndcg) == (0.5, 0.5)
+    assert kb.stats().fingerprint == before
+    assert kb.check() == []
+
+    # The same call finds the model finished: it only compares, and re-encodes. Another one does not touch it.
+    with pytest.raises(InvalidInput, match="model of another adaptation"):
+        adapt(kb, tmp_path / "model", dataclasses.replace(ADAPT, seed=1), documents=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "train", None)
+        assert adapt(kb, tmp_path / "model", ADAPT, documents=60) == done
+        with monkeypatch.context() as interrupting:
+            interrupting.setattr(SpladeLite, "reencode", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                adapt(kb, tmp_path / "model", ADAPT, documents=60)
+        done = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    assert done.kept
+    assert (done.before.ndcg, done.after.ndcg) == (0.4, 0.5)
+    assert kb.stats().fingerprint == export
+    assert len(kb.search("shuffle a list", k=3)) == 3
+    with pytest.raises(InvalidInput, match="already uses"):
+        adapt(kb, tmp_path / "model", ADAPT, documents=60)
+
+
+def test_adapt_to_static_queries_and_of_a_static_model(
+    kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded(monkeypatch, 0.1, 0.2, 0.1, 0.2)
+    done = adapt(kb, tmp_path / "static", dataclasses.replace(ADAPT, queries="static"), documents=60)
+    assert done.kept
+    assert done.trained.start is not None
+    assert done.before.query_terms > 1.5 * done.trained.start.query_terms  # not the static model that training began at
+    assert adapt(kb, tmp_path / "again", ADAPT, documents=60).kept
+    assert "| queries | static |" in (tmp_path / "again" / "MODEL_CARD.md").read_text()
+
+
+def test_adapt_fails_before_it_mines(kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapting, "mine", None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for taken in (tmp_path / "mine", tmp_path / "mine" / "letter.txt"):
+        with pytest.raises(InvalidInput, match="not an empty folder"):
+            adapt(kb, taken)
+    with pytest.raises(InvalidInput, match="documents is -5"):
+        adapt(kb, tmp_path / "model", documents=-5)
 
 
 def test_adapt_wants_enough_text(tmp_path: Path) -> None:

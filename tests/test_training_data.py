@@ -41,7 +41,7 @@ def test_scores_belong_to_their_texts(tmp_path: Path) -> None:
     rows = [
         {"query": "q", "positive": ["a", "b"], "negatives": ["c"], "scores": [3, 2.5, -1]},
         {"query": "q", "positive": "a", "score": 1},
-        {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [2], "neg_scores": [1]},
+        {"query": "r", "pos": ["a"], "neg": ["b"], "pos_scores": [2], "neg_scores": [1]},
     ]
     path = write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert [example.scores for example in read_examples(path)] == [(3.0, -1.0), (2.5, -1.0), (1.0,), (2.0, 1.0)]
@@ -67,6 +67,16 @@ BAD = {
     "contradiction": ('{"query": "q", "positive": "a", "negatives": ["b", "a "]}\n', "2: the positive 'a' is also neg"),
     "NaN": ('{"query": "q", "positive": "a", "scores": [NaN]}\n', "2: scores has NaN; every score must be a finite"),
     "infinite": ('{"query": "q", "positive": "a", "scores": [1e999]}\n', "2: scores has Infinity"),
+    "hundreds of digits": (
+        '{"query": "q", "positive": "a", "scores": [' + "9" * 400 + "]}\n",
+        "2: scores has 9999.*float32",
+    ),
+    "not a float32": ('{"query": "q", "positive": "a", "scores": [-1e300]}\n', "2: scores has -1e\\+300.*float32"),
+    "label": ('{"query": "q", "positive": "a", "label": 0}\n', "x.jsonl:2: has 'label'.*teacher's scores 'scores'"),
+    "swapped": (
+        '{"query": "q", "positive": "b", "negatives": ["a"], "scores": [1, 0]}\n',
+        r"x.jsonl:1: the negative 'b' is a positive of the same query in .*x.jsonl:2",
+    ),
     "bool": ('{"query": "q", "positive": "a", "scores": [true]}\n', "2: scores has true"),
     "too few": (
         '{"query": "q", "positive": "a", "negatives": ["b"], "scores": [1]}\n',
@@ -129,6 +139,9 @@ def test_queries_are_held_out_with_all_their_examples(tmp_path: Path, count: int
     data = read_training_data(many(tmp_path, count), seed=3)
     trained = {example.query.split()[1] for example in data.examples}
     assert len(data.corpus) == 3 * count
+    queries, left = min(2 * held, 200), len(data.examples)
+    note = f"{queries} of {2 * count} queries held out for validation, {left} of {2 * count} examples left to train on"
+    assert data.notes == ((note,) if held else ())
     if not held:
         assert data.validation is None
         assert len(data.examples) == 2
@@ -155,6 +168,7 @@ def test_what_validation_may_be(tmp_path: Path) -> None:
     half = read_training_data(path, validation=0.5)
     assert half.validation is not None
     assert len(half.validation.queries) == 40
+    assert half.notes == ("40 of 80 queries held out for validation, 40 of 80 examples left to train on",)
     assert read_training_data(path, validation=0).validation is None
     other = read_training_data(path, validation=write(tmp_path / "v.tsv", "query 7\ttext 7\nnew\ttext 1\n"))
     assert other.validation is not None
@@ -264,6 +278,7 @@ def test_documents_are_held_out_whole() -> None:
     assert len(trained) == 80
     assert not trained & held
     assert len(data.validation.corpus) == 101
+    assert data.notes == ("20 of 100 documents held out for validation, with all that is made of them",)
     for id, grades in data.validation.qrels.items():
         (document,) = grades
         assert not set(data.validation.queries[id].split()) & set(data.validation.corpus[document].split())

@@ -72,6 +72,22 @@ def test_what_scores_like_the_positive_is_no_negative(filled: SpladeLite) -> Non
     assert set(unfiltered.negatives) == set(scores)
 
 
+def test_what_scores_like_the_positive_does_not_come_back_at_random(filled: SpladeLite) -> None:
+    scores = {hit.text: hit.score for hit in filled.search(QUERY, k=100)}
+    positive, *_ = sorted(scores, key=scores.__getitem__)[1:]
+    alike = {text for text, score in scores.items() if score > 0.95 * scores[positive] and text != positive}
+    assert len(alike) > 2
+    (mined,) = mine(filled, [Example(QUERY, positive)], count=50)
+    assert set(mined.negatives) == set(TEXTS) - alike - {positive}
+
+
+def test_a_high_count_searches_deeper(filled: SpladeLite) -> None:
+    hits = [hit.text for hit in filled.search(QUERY, k=100)]
+    for seed in range(8):
+        (mined,) = mine(filled, [Example(QUERY, hits[0])], count=2, depth=1, margin=math.inf, seed=seed)
+        assert set(mined.negatives) <= set(hits[1:4])
+
+
 def test_too_few_hits_are_made_up_at_random_and_a_small_database_gives_what_it_has(filled: SpladeLite) -> None:
     (mined,) = mine(filled, [Example("", TEXTS[0])], count=5)
     assert len(set(mined.negatives)) == 5

@@ -210,7 +210,7 @@ def adapt_command(data: Path, out: Path, model: str | None) -> None:
     measured = [(name, "splade") for name in ("liveqa-med", "scifact", "msmarco-dl-5k", "wikiqa")]
     lines = [line(f"adapted, {n}", minutes, measure(encoder, collection(data, n), s)) for n, s in measured]
     write(out, "adapt", [*before(data, model, measured), *lines])
-    click.echo(f"held out: {done.trained.start} -> {done.trained.best}; kept: {done.kept}")
+    click.echo(f"held out: {done.before} -> {done.after}; kept: {done.kept}")
 
 
 if __name__ == "__main__":

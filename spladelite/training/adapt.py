@@ -1,12 +1,15 @@
 """Tune a database's model to its own documents, without labels, and keep the change only if it helps.
 
-Questions are made of the documents themselves (:mod:`spladelite.training.pseudo`), hard negatives are mined from the
-database, and a tenth of the questions is held out. Only if the tuned model ranks their documents better is the database
-moved to it.
+Questions are made of the documents themselves (:mod:`spladelite.training.pseudo`), a tenth of the documents is held out
+(at least 20, but never more than half), and hard negatives are mined from the database. Only if the tuned model ranks
+the held-out documents better is the database moved to it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +18,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spladelite.encoders.registry import load_encoder
+from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.errors import InvalidInput
 from spladelite.training.config import TrainConfig
 from spladelite.training.loop import Trained, train
+from spladelite.training.measure import Measures, measure
 from spladelite.training.mining import mine
 from spladelite.training.pseudo import pseudo_data
 from spladelite.training.report import needs
+from spladelite.training.state import RUN
+from spladelite.validate import check_count
 
 if TYPE_CHECKING:
     from spladelite import SpladeLite
@@ -30,17 +38,25 @@ LEAST_EXAMPLES = 50
 GENTLE = TrainConfig(epochs=2, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=2)
 
 
+RECORD = "adapted.json"  # in the finished model folder: of which adaptation it is
+
+
 @dataclass(frozen=True, slots=True)
 class Adapted:
     """What an adaptation did.
 
     Attributes:
-        trained: the training run; its folder holds the model whether the database uses it or not.
-        kept: whether the database was moved to it.
+        before: measures of the database's model on the held-out questions, searched with the database's ``min_weight``.
+        after: the same of the tuned model's export, which the database would use.
+        kept: whether the database was moved to it: whether its nDCG@10 is higher.
+        trained: the training run; its folder holds the model whether the database uses it or not. Its own measures are
+            those of the weights in training, not of the export.
     """
 
-    trained: Trained
+    before: Measures
+    after: Measures
     kept: bool
+    trained: Trained
 
 
 def adapt(
@@ -54,45 +70,97 @@ def adapt(
 ) -> Adapted:
     """Tune the database's model to its documents; re-encode the database if held-out questions rank better.
 
+    What is compared is the model that the database has with the int8 export that it would get, each encoding questions
+    and documents itself (``mode="splade"``, ``encoder="model"``), on the same held-out questions. The same call goes on
+    with what was interrupted, also with the comparison and the re-encoding.
+
     Args:
         db: open for writing; its model is a folder or the bundled one.
-        folder: where the tuned model is written. It must stay there: the database will refer to it.
-        config: settings of the run; gentle ones by default.
-        documents: how many are read, chosen at random.
+        folder: where the tuned model is written: new or empty, or where the same adaptation was interrupted. It must
+            stay there: the database will refer to it.
+        config: settings of the run; gentle ones by default. A model with static query weights is trained with
+            ``queries="static"`` whatever they say.
+        documents: how many are read, chosen at random; at least 1.
         device: where to compute.
         log: gets a line a step.
 
     Raises:
-        InvalidInput: too few documents that questions can be made of.
-        ModelError: the database's model cannot be trained.
+        InvalidInput: too few documents that questions can be made of, or ``folder`` is in use.
+        ModelError: the database's model cannot be loaded or trained.
     """
     needs(device)  # before minutes of mining
+    documents = check_count(documents, "documents")
     meta = db._meta
     if not meta.source:
         raise InvalidInput(
             f"the database was built with {meta.model}, given as an object; reencode it with a model folder first"
         )
+    target = Path(folder)
+    if os.path.abspath(target) == meta.source:
+        raise InvalidInput(f"the database already uses {target}; name a new folder to tune its model further")
+    encoder = db._model.load()
+    if isinstance(encoder, RoutedEncoder) and isinstance(encoder.query, StaticSide):
+        config = replace(config, queries="static")
     ids = np.array(db.sql("SELECT doc_id FROM document"), np.int64).reshape(-1)
     chosen = np.random.default_rng(config.seed).permutation(np.sort(ids))[:documents].tolist()
     rows = db.sql("SELECT text FROM document WHERE doc_id IN (SELECT value FROM json_each(?))", (str(chosen),))
     texts = [row[0] for row in rows]
+    identity = hashlib.sha256(repr((meta.fingerprint, config, texts)).encode()).hexdigest()
+    trained = _finished(target, identity)
     data = pseudo_data(texts, seed=config.seed)
-    if len(data.examples) < LEAST_EXAMPLES:
-        raise InvalidInput(
-            f"only {len(data.examples)} questions could be made of {len(texts)} documents; at least {LEAST_EXAMPLES} "
-            "are needed to tune a model and to tell whether it helps"
-        )
-    log(f"{len(data.examples)} questions out of {len(texts)} documents")
-    data = replace(data, examples=mine(db, data.examples, count=2 * config.negatives, seed=config.seed))
-    target = Path(folder)
-    trained = train(
-        data, target, config,
-        model=None if meta.source == "bundled" else meta.source,
-        device=device, source=f"pseudo-questions from {len(texts):,} documents", log=log,
-    )  # fmt: skip
-    assert trained.start is not None
-    assert trained.best is not None
-    better = trained.best.ndcg > trained.start.ndcg
-    if better:
+    held = data.validation
+    assert held is not None
+    if trained is None:
+        if len(data.examples) < LEAST_EXAMPLES:
+            raise InvalidInput(
+                f"only {len(data.examples)} questions could be made of {len(texts)} documents; at least "
+                f"{LEAST_EXAMPLES} are needed to tune a model and to tell whether it helps"
+            )
+        log(f"{len(data.examples)} questions out of {len(texts)} documents; {'; '.join(data.notes)}")
+        data = replace(data, examples=mine(db, data.examples, count=2 * config.negatives, seed=config.seed))
+        trained = train(
+            data, target, config,
+            model=None if meta.source == "bundled" else meta.source,
+            device=device, source=f"pseudo-questions from {len(texts):,} documents", log=log,
+        )  # fmt: skip
+        _record(trained, identity)
+    before = measure(encoder, held, min_weight=meta.min_weight)
+    log(f"the database's model: {before}")
+    after = measure(load_encoder(target), held, min_weight=meta.min_weight)
+    log(f"the tuned model: {after}")
+    kept = after.ndcg > before.ndcg
+    if kept:
         db.reencode(target)
-    return Adapted(trained, better)
+    return Adapted(before, after, kept, trained)
+
+
+def _record(trained: Trained, identity: str) -> None:
+    facts = dataclasses.asdict(trained) | {"folder": ""}
+    fresh = trained.folder / f"{RECORD}.new"
+    fresh.write_text(json.dumps({"adaptation": identity, "trained": facts}, indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, trained.folder / RECORD)
+
+
+def _finished(target: Path, identity: str) -> Trained | None:
+    """The training run of this adaptation if it is finished; None if it is not.
+
+    Raises:
+        InvalidInput: the folder holds something else.
+    """
+    record = target / RECORD
+    if not record.exists():
+        begun = (target / RUN / "run.json").exists()  # ``train`` will tell whether it is the same run
+        if target.exists() and not begun and (not target.is_dir() or any(target.iterdir())):
+            raise InvalidInput(f"{target} exists and is not an empty folder; name a new one")
+        return None
+    try:
+        saved = json.loads(record.read_text(encoding="utf-8"))
+        if saved["adaptation"] == identity:
+            facts = saved["trained"]
+            measures = {name: Measures(**facts[name]) for name in ("start", "best")}
+            return Trained(**{**facts, **measures, "folder": target})
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{record} is damaged: {error}; name a new folder") from error
+    raise InvalidInput(
+        f"{target} holds the model of another adaptation (other documents, settings or model); name a new folder"
+    )

@@ -138,7 +138,7 @@ def adapt_command(
     """
     with open_database(database, write=True) as db:
         done = adapt(db, folder, TrainConfig(**settings), documents=documents, device=device, log=_say)
-    _report(done.trained, as_json, kept=done.kept)
+    _report(dataclasses.replace(done.trained, start=done.before, best=done.after), as_json, kept=done.kept)
     if not as_json:
         click.echo(f"{database} now uses {folder}" if done.kept else f"{database} is unchanged: no gain")
 

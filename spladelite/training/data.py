@@ -47,7 +47,7 @@ class TrainingData:
         examples: what is trained on.
         corpus: the distinct documents to mine negatives from: of a BEIR folder its corpus, of a file its documents.
         validation: judged queries that are not among the examples; None where there are too few.
-        notes: what was left out, in words; each with its count.
+        notes: what was left out or held out, in words; each with its count.
     """
 
     examples: tuple[Example, ...]
@@ -100,7 +100,12 @@ def read_training_data(
         held = _choose(train, validation, seed)
     if held is not None:
         kept = _without(examples, held)
-        if validation is not None and not isinstance(validation, float) and len(kept) < len(examples):
+        if validation is None or isinstance(validation, float):
+            notes.append(
+                f"{len(held.queries)} of {len(_answerable(train))} queries held out for validation, {len(kept)} of "
+                f"{len(examples)} examples left to train on"
+            )
+        elif len(kept) < len(examples):
             notes.append(f"{len(examples) - len(kept)} examples left out, whose queries are validation queries")
         examples = kept
     if not examples:

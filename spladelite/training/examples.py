@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import os
 import re
 import zlib
@@ -18,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spladelite.errors import InvalidInput
 from spladelite.sources import _lines
@@ -28,7 +29,9 @@ _QUERY = ("query", "anchor", "question")
 _POSITIVE = ("positive", "positives", "pos", "answer", "passage")
 _NEGATIVES = ("negatives", "negative", "neg")
 _NUMBERED = re.compile(r"negative_(\d{1,9})")
-_SCORES = ("scores", "score", "labels", "label")
+_SCORES = ("scores", "score")
+_LABELS = ("labels", "label")  # there a teacher's scores, or 0 for a pair that does not fit: refused
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Example:
         query: the query's text.
         positive: the text that answers it.
         negatives: texts that do not, any number.
-        scores: a teacher's score of the positive, then of each negative: ``1 + len(negatives)`` finite numbers.
+        scores: a teacher's score of the positive, then of each negative: ``1 + len(negatives)`` finite float32 numbers.
     """
 
     query: str
@@ -53,8 +56,8 @@ def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
 
     Raises:
         InvalidInput: the file cannot be read, has no examples, or a line is wrong: an empty or missing text, a positive
-            that is among the negatives, scores that are not finite, not one a text, or not on every line, or a last
-            line that is cut off; names the line.
+            that is among the negatives of the same query, scores that are not finite as float32, not one a text, or not
+            on every line, a key ``label``, or a last line that is cut off; names the line.
     """
     place = os.fspath(path)
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
@@ -64,12 +67,14 @@ def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
             f"{place}: training files are named .jsonl or .tsv, also with .gz; a folder is a BEIR folder"
         )
     examples: list[Example] = []
+    places: list[str] = []  # of each example: its line
     first: dict[bool, str] = {}  # the first line with scores, and the first without
     try:
         with gzip.open(path, "rb") if suffixes[-1] == ".gz" else open(path, "rb") as file:
             lines = ((f"{place}:{number}", line) for number, line in _lines(file, place) if line.strip(" \r\n"))  # type: ignore[arg-type]
             for here, found in _json_rows(lines) if kind == [".jsonl"] else _tsv_rows(lines):
                 examples.extend(found)
+                places.extend(here for _ in found)
                 first.setdefault(found[0].scores is not None, here)
                 if len(first) == 2:
                     raise InvalidInput(
@@ -80,7 +85,19 @@ def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
         raise InvalidInput(f"{place}: cannot be read: {reason}") from error
     if not examples:
         raise InvalidInput(f"{place}: no examples; expected one a line")
+    _check_contradictions(examples, places)
     return tuple(examples)
+
+
+def _check_contradictions(examples: Sequence[Example], places: Sequence[str]) -> None:
+    positives = {(example.query, example.positive): here for example, here in zip(examples, places, strict=True)}
+    for example, here in zip(examples, places, strict=True):
+        for text in example.negatives:
+            other = positives.get((example.query, text))
+            if other is not None:
+                raise InvalidInput(
+                    f"{here}: the negative {text[:40]!r} is a positive of the same query in {other}; keep one of them"
+                )
 
 
 def _json_rows(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[Example]]]:
@@ -103,6 +120,12 @@ def _from_object(row: Mapping[str, Any], here: str) -> list[Example]:
     negatives += [_text(row[name], here, name) for _, name in numbered]
     if not positives:
         raise InvalidInput(f"{here}: positive is an empty list; give at least one text")
+    for name in _LABELS:
+        if row.get(name) is not None:
+            raise InvalidInput(
+                f"{here}: has {name!r}, which may mean several things; call a teacher's scores 'scores'; of pairs that "
+                f"are labelled as fitting or not, keep those that fit, without {name!r}"
+            )
     scores = _field(row, _SCORES, here, None)
     if scores is None and ("pos_scores" in row or "neg_scores" in row):  # FlagEmbedding
         scores = [score for name in ("pos_scores", "neg_scores") for score in _list(row.get(name))]
@@ -175,8 +198,10 @@ def _text(value: Any, here: str, name: str) -> str:
 def _numbers(value: Any, positives: int, negatives: int, here: str) -> list[float]:
     values = _list(value)
     for number in values:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise InvalidInput(f"{here}: scores has {json.dumps(number)[:60]}; every score must be a finite number")
+        if isinstance(number, bool) or not isinstance(number, int | float) or not -_LARGEST <= number <= _LARGEST:
+            raise InvalidInput(
+                f"{here}: scores has {json.dumps(number)[:60]}; every score must be a finite number, also as float32"
+            )
     if len(values) != positives + negatives:
         raise InvalidInput(
             f"{here}: {len(values)} scores for {positives} positive and {negatives} negative texts; give one a text, "

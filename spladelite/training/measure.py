@@ -34,17 +34,18 @@ class Measures:
         )
 
 
-def measure(encoder: Encoder, judged: Validation, system: str = "splade") -> Measures:
-    """Index the corpus with all weights the model gives (``min_weight=0``), search every query, and measure.
+def measure(encoder: Encoder, judged: Validation, system: str = "splade", *, min_weight: float = 0.0) -> Measures:
+    """Index the corpus, search every query, and measure.
 
     Args:
         encoder: the model.
         judged: queries, corpus and judgments.
         system: "splade", or "splade-idf" for queries without the model.
+        min_weight: smaller weights of documents are dropped; 0 keeps all that the model gives.
     """
     from spladelite import SpladeLite
 
-    with SpladeLite(":memory:", model=encoder, min_weight=0.0, bm25=False) as db:
+    with SpladeLite(":memory:", model=encoder, min_weight=min_weight, bm25=False) as db:
         db.add(judged.corpus.values(), ids=judged.corpus.keys(), progress=False)
         evaluation = run_evaluation(db, judged.queries, judged.qrels, [system])
     found = evaluation.system(system)

@@ -50,9 +50,9 @@ def mine(
         count: negatives to add, at least 1. Where the hits do not suffice, other documents at random make up for it;
             fewer are added only if the database has no more.
         mode: "splade", "bm25", "hybrid" or "dense", as for a search.
-        depth: how many hits to choose from.
-        margin: a hit that scores above ``margin`` times the positive's score is taken for a false negative;
-            ``math.inf`` keeps all.
+        depth: how many hits to choose from; twice ``count`` where that is more.
+        margin: a hit that scores above ``margin`` times the positive's score is taken for a false negative, and is not
+            drawn at random either; ``math.inf`` keeps all.
         seed: of the choice.
         progress: as for ``db.add``.
 
@@ -62,8 +62,7 @@ def mine(
     Raises:
         InvalidInput: an empty database, an argument out of range, or examples with scores.
     """
-    check_count(count, "count")
-    check_count(depth, "depth")
+    depth = max(check_count(depth, "depth"), 2 * check_count(count, "count"))
     if not margin > 0:
         raise InvalidInput(f"margin is {margin}; it must be above 0, such as 0.95, or math.inf to keep all hits")
     for position, example in enumerate(examples):
@@ -87,12 +86,13 @@ def mine(
                 for i in of_query[query]:
                     example = examples[i]
                     limit = _limit(hits, example.positive.strip(), margin)
+                    barred = positives | {hit.text.strip() for hit in hits if hit.score > limit}
                     found = [
                         text
                         for hit, holder in zip(hits, holders, strict=True)
-                        if not holder and hit.score <= limit and (text := hit.text.strip())
+                        if not holder and (text := hit.text.strip()) and text not in barred
                     ]
-                    mined[i] = _extended(example, positives, found, others, count, random)
+                    mined[i] = _extended(example, positives, barred, found, others, count, random)
             advance(len(batch))
     return tuple(mined)
 
@@ -110,12 +110,13 @@ def _limit(hits: Sequence[Hit], positive: str, margin: float) -> float:
 def _extended(
     example: Example,
     positives: set[str],
+    barred: set[str],
     found: Sequence[str],
     others: Iterator[str],
     count: int,
     random: np.random.Generator,
 ) -> Example:
-    taken = positives | set(example.negatives)
+    taken = barred | set(example.negatives)
     left = [text for text in dict.fromkeys(found) if text not in taken]
     drawn = [left[i] for i in random.permutation(len(left))[:count].tolist()]
     taken.update(drawn)

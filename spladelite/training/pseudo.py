@@ -70,9 +70,10 @@ def pseudo_queries(
 
 
 def pseudo_data(documents: Sequence[str], *, per_document: int = 2, seed: int = 0) -> TrainingData:
-    """Pseudo-queries of documents; a tenth of the documents is held out, with all that is made of them, for validation.
+    """Pseudo-queries of documents; some documents are held out, with all that is made of them, for validation.
 
-    The validation queries are one of each held-out document, and never stay in their answers.
+    They are a tenth of the usable documents, at least 20 and at most 200, but never more than half. The validation
+    queries are one of each, and never stay in their answers.
 
     Raises:
         InvalidInput: fewer than two documents are long enough.
@@ -92,6 +93,7 @@ def pseudo_data(documents: Sequence[str], *, per_document: int = 2, seed: int = 
         pseudo_queries(rest, per_document=per_document, seed=seed),
         tuple(distinct),
         limited(as_collection(asked, distinct), seed),
+        (f"{len(held)} of {len(usable)} documents held out for validation, with all that is made of them",),
     )
 
 
