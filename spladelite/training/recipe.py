@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spladelite.encoders.base import Encoder
@@ -22,7 +22,7 @@ from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
 from spladelite.training.report import needs
 from spladelite.training.start import find_start
-from spladelite.training.state import check_folder, digest_of, is_finished
+from spladelite.training.state import check_folder, identify, is_finished
 from spladelite.training.teachers import Teacher, cached, with_scores
 
 NEGATIVES = 16
@@ -95,38 +95,41 @@ def fine_tune(
     check_examples(data.examples, config, mined=count, scored=teacher is not None)
     target = Path(folder)
     goals = [target.with_name(f"{target.name}-round{number}") for number in range(1, recipe.rounds)] + [target]
+    whole = identify(data, find_start(model, pooling).fingerprint, config, {})
     origin = {
-        "first": find_start(model, pooling).fingerprint,
-        "given": digest_of(data.examples),
+        "first": whole["model"],
+        "given": whole["data"],
         "mine": count,
         "mine_with": recipe.mine_with if count else "",
         "teacher": teacher.name if teacher else "",
         "teacher_fingerprint": teacher.fingerprint if teacher else "",
         "precision": precision,
     }
-    origins = [{"round": number} | origin for number in range(1, len(goals) + 1)]
-    asked = [{"config": asdict(config), "origin": known} for known in origins]
-    done = [is_finished(goal, run) for goal, run in zip(goals[:-1], asked, strict=False)]
-    for goal, run, there in zip(goals, asked, [*done, False], strict=True):
+    origins = [{"round": number} | origin for number in range(1, recipe.rounds + 1)]
+    shared = {key: whole[key] for key in ("config", "corpus", "validation")}  # by rounds the model and negatives differ
+    done = [
+        goal != target and is_finished(goal, shared | {"origin": own}) for goal, own in zip(goals, origins, strict=True)
+    ]
+    for goal, own, there in zip(goals, origins, done, strict=True):
         if not there:
-            check_folder(goal, run)
+            check_folder(goal, shared | {"origin": own})
     current: str | os.PathLike[str] | None = model
     for i, goal in enumerate(goals):
-        if i < len(done) and done[i]:
+        if done[i]:
             log(f"round {i + 1}: {goal} is complete")
         else:
             examples = data.examples
-            own = pooling if i == 0 else None  # the folder of a round says it
+            given = pooling if i == 0 else None  # the folder of a round says it
             if count:
                 log(f"round {i + 1}: mining {count} negatives a query with {recipe.mine_with}")
                 examples = mined(
-                    data, count, recipe.mine_with, load_encoder(current, device=device, pooling=own), config.seed
+                    data, count, recipe.mine_with, load_encoder(current, device=device, pooling=given), config.seed
                 )
             if teacher is not None:
                 with cached(teacher, target.with_name(target.name + ".scores")) as remembering:
                     examples = with_scores(examples, remembering)
             trained = train(
-                replace(data, examples=examples), goal, config, model=current, pooling=own, precision=precision,
+                replace(data, examples=examples), goal, config, model=current, pooling=given, precision=precision,
                 device=device, source=source, origin=origins[i], log=log,
             )  # fmt: skip
         current = goal

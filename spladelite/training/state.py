@@ -49,14 +49,14 @@ def identify(data: TrainingData, model: str, config: TrainConfig, origin: Mappin
     return {
         "config": dataclasses.asdict(config),
         "model": model,
-        "data": digest_of(data.examples),
-        "corpus": digest_of(data.corpus),
-        "validation": "" if held is None else digest_of([held.queries, held.corpus, held.qrels]),
+        "data": _digest(data.examples),
+        "corpus": _digest(data.corpus),
+        "validation": "" if held is None else _digest([held.queries, held.corpus, held.qrels]),
         "origin": dict(origin),
     }
 
 
-def digest_of(rows: Iterable[object]) -> str:
+def _digest(rows: Iterable[object]) -> str:
     """A hex digest of texts, examples, or whatever else says in its ``repr`` all that it is."""
     digest = hashlib.sha256()
     for row in rows:
