@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from click.testing import CliRunner
 
 from spladelite import SpladeLite
 from spladelite.cli import main
-from spladelite.encoders.checkpoint import MlmRoute, read_checkpoint
+from spladelite.encoders.checkpoint import MlmRoute, StaticRoute, read_checkpoint
 from spladelite.encoders.compare import compare
 from spladelite.encoders.registry import BUNDLED, bundled_encoder, load_encoder
 from spladelite.encoders.unpack import unpack
@@ -44,12 +45,15 @@ from spladelite.training import (
     loop,
     losses,
     recipe,
+    report,
     train,
 )
 from spladelite.training.adapt import GENTLE
-from spladelite.training.batches import epoch_batches, positives_of
+from spladelite.training.batches import batch_count, epoch_batches, positives_of
 from spladelite.training.measure import Measures, measure
 from spladelite.training.model import Trainee, pool
+from spladelite.training.start import Start, find_start, open_start
+from spladelite.training.state import claim, identify, is_finished
 from spladelite.training.teachers import sparse
 
 TOPICS = {
@@ -243,6 +247,41 @@ def test_an_epoch_has_every_example_once_and_draws_anew() -> None:
             assert [known[text] for text in drawn] == batch.teacher[row].tolist()
 
 
+@pytest.mark.parametrize(("size", "expected"), [(3, [3, 3, 2]), (4, [4, 4]), (5, [5, 3]), (6, [8]), (9, [8])])
+def test_a_small_remainder_goes_into_the_batch_before(size: int, expected: list[int]) -> None:
+    config = TrainConfig(batch_size=size)
+    batches = epoch_batches(EXAMPLES, positives_of(EXAMPLES), config, 0)
+    assert [len(batch.queries) for batch in batches] == expected
+    assert batch_count(len(EXAMPLES), size) == len(expected)
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        [Example("q", "a")],
+        [Example("q", "a"), Example("q", "b")],
+        [Example("q", "a"), Example("r", "a")],
+    ],
+)
+def test_examples_with_nothing_to_contrast_are_refused(examples: list[Example], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="nothing to tell a positive from"):
+        train(TrainingData(tuple(examples), ("a", "b"), None), tmp_path / "model", SMALL)
+    assert not (tmp_path / "model").exists()
+
+
+def test_accumulated_batches_count_by_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(trainee: Any, batch: Any, *_: Any) -> Any:
+        return trainee.bias.sum() * len(batch.queries), {"loss": float(len(batch.queries))}
+
+    monkeypatch.setattr(loop, "objective", known)
+    trainee = torch.nn.Linear(1, 1)
+    batches = epoch_batches(EXAMPLES, positives_of(EXAMPLES), TrainConfig(batch_size=5), 0)
+    row = loop._gradients(trainee, batches, TrainConfig(max_grad_norm=100.0), 1.0)
+    assert [len(batch.queries) for batch in batches] == [5, 3]
+    assert row["loss"] == pytest.approx((5 * 5 + 3 * 3) / 8)
+    assert float(trainee.bias.grad) == pytest.approx((5 * 5 + 3 * 3) / 8)
+
+
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +296,11 @@ def test_training_learns_and_leaves_a_model_folder(trained: Trained) -> None:
     card = (trained.folder / "MODEL_CARD.md").read_text()
     assert "eight topics: 8 examples" in card
     assert "| nDCG@10 |" in card
+    facts = json.loads((trained.folder / "training.json").read_text())
+    assert facts["run"]["config"] == dataclasses.asdict(SMALL)
+    assert (facts["source"], facts["start"]) == ("eight topics", bundled_encoder().name)
+    assert facts["validation"] == {"queries": 2, "documents": 8}
+    assert facts["after"] == dataclasses.asdict(trained.best)  # type: ignore[arg-type]
     assert not (trained.folder / "run").exists()
 
 
@@ -327,6 +371,101 @@ def test_an_interrupted_run_ends_where_it_would_have_ended(
     assert [line.split(",")[1] for line in lines] == ["step", "1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize(
+    ("error", "seconds", "saved"),
+    [
+        (MemoryError, 600, 1),  # a failure saves
+        (KeyboardInterrupt, -1, 1),  # so does the clock, here after each step
+        (KeyboardInterrupt, 600, 0),  # as if killed: what was saved before the first step has no moments
+    ],
+)
+def test_a_run_that_failed_ends_where_it_would_have_ended(
+    error: type[BaseException],
+    seconds: int,
+    saved: int,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective, calls = loop.objective, 0
+
+    def failing(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = objective(*args)  # takes random numbers
+        if calls == 2:
+            raise error
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "objective", failing)
+        patch.setattr(loop, "SAVE_SECONDS", seconds)
+        with pytest.raises(error):
+            train(DATA, tmp_path / "model", SMALL)
+    latest = tmp_path / "model" / "run" / "latest"
+    assert json.loads((latest / "standing.json").read_text())["step"] == saved
+    latest.rename(latest.with_name("latest.old"))  # as if killed while a newer state was put in its place
+    assert same(trained.folder, train(DATA, tmp_path / "model", SMALL).folder)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = [0.1, 0.2, 0.5, 0.4, 0.3, 0.9]
+    seen: list[dict[str, Any]] = []
+
+    def scripted(*_: Any) -> Measures:
+        seen.append(weights(tmp_path / "model" / "run" / "measured"))
+        return Measures(series[len(seen) - 1], 0.0, 0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(loop, "measure", scripted)
+    config = dataclasses.replace(SMALL, epochs=6, batch_size=8, lambda_warmup=0.0, patience=2)
+    lines: list[str] = []
+    made = train(DATA, tmp_path / "model", config, log=lines.append)
+    assert (made.epoch, made.steps) == (2, 4)
+    assert made.best is not None
+    assert made.best.ndcg == 0.5
+    shipped = weights(made.folder)
+    assert all(np.array_equal(shipped[name], seen[2][name]) for name in shipped)
+    assert not all(np.array_equal(shipped[name], seen[4][name]) for name in shipped)
+    assert "the scores of the examples are not used: kl and margin_mse are 0" in lines
+
+
+def test_an_interrupted_export_is_done_again(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "plot", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(DATA, tmp_path / "model", SMALL)
+    assert (tmp_path / "model" / "spladelite.json").exists()
+    assert not is_finished(tmp_path / "model", {})
+    made = train(DATA, tmp_path / "model", SMALL)
+    assert is_finished(made.folder, {"config": dataclasses.asdict(SMALL)})
+    assert same(trained.folder, made.folder)
+
+
+def test_a_run_goes_on_with_the_same_data_only(tmp_path: Path) -> None:
+    def run(data: TrainingData, origin: dict[str, Any]) -> dict[str, Any]:
+        return identify(data, "model", SMALL, origin)
+
+    folder = tmp_path / "model"
+    assert not claim(folder, run(BARE, {}))
+    assert not claim(folder, run(DATA, {"mine": 4}))  # nothing was saved, so nothing is lost
+    (folder / "run" / "latest").mkdir()
+    assert claim(folder, run(DATA, {"mine": 4}))
+    for other, origin, differing in (
+        (BARE, {"mine": 4}, "validation"),
+        (dataclasses.replace(DATA, corpus=("a",)), {"mine": 4}, "corpus"),
+        (dataclasses.replace(DATA, examples=EXAMPLES[1:]), {"mine": 4}, "data"),
+        (DATA, {"mine": 5}, "mine=4"),
+    ):
+        with pytest.raises(InvalidInput, match=rf"differs \({differing} there\)"):
+            claim(folder, run(other, origin))
+    (folder / "run" / "run.json").write_text('{"config": {')
+    with pytest.raises(InvalidInput, match=r"run\.json: damaged.*remove its folder"):
+        claim(folder, run(DATA, {"mine": 4}))
+
+
 def test_another_run_does_not_go_on_in_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -363,7 +502,7 @@ def test_ctrl_c_in_a_process_saves_and_the_command_goes_on(tmp_path: Path) -> No
     assert (tmp_path / "out" / "model.onnx").exists()
 
 
-def test_documents_alone_are_trained_with_static_queries(tmp_path: Path) -> None:
+def test_documents_alone_are_trained_with_static_queries(checkpoint: Path, tmp_path: Path) -> None:
     made = train(BARE, tmp_path / "static", dataclasses.replace(SMALL, queries="static"))
     encoder = load_encoder(made.folder)
     query = "why does the iron rust"
@@ -371,23 +510,53 @@ def test_documents_alone_are_trained_with_static_queries(tmp_path: Path) -> None
     assert set(weights) == set(encoder.tokenize(query).term_ids.tolist())
     rarer, common = (encoder.vocabulary.index(word) for word in ("iron", "the"))
     assert weights[rarer] > weights[common]
-    document = encoder.encode_documents([TOPICS["rust"][1]]).dicts()[0]
-    assert len(document) > len(set(encoder.tokenize(TOPICS["rust"][1]).term_ids.tolist()))
+    assert not same(made.folder, checkpoint)
+    with (made.folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert "flops_q" not in rows[0]
+    first, last = ([float(row["contrastive"]) for row in rows[part]] for part in (slice(2), slice(2, 4)))
+    assert sum(last) < sum(first)
+
+
+def test_static_queries_need_a_model_that_such_a_folder_can_say(checkpoint: Path, tmp_path: Path) -> None:
+    found = read_checkpoint(checkpoint)
+    config = TrainConfig(queries="static")
+    plain, ones = MlmRoute(checkpoint), np.ones(len(found.tokenizer.vocabulary), np.float32)
+    for document, query in (
+        (MlmRoute(checkpoint, "sum"), None),
+        (MlmRoute(checkpoint, "max", "log1p_log1p"), None),
+        (MlmRoute(checkpoint, "max", "log1p", "passage: "), None),
+        (MlmRoute(checkpoint, "sum"), StaticRoute(ones)),
+        (plain, StaticRoute(ones, "query: ")),
+    ):
+        start = Start(checkpoint, "m", "f", dataclasses.replace(found, document=document, query=query or document))
+        with pytest.raises(InvalidInput, match="max pooling, log1p and no prompt"):
+            open_start(start, tmp_path, config, ("a text",), "cpu")
+    assert open_start(find_start(checkpoint, None), tmp_path, config, ("a text",), "cpu").static is not None
+
+
+def test_a_start_that_failed_leaves_the_folder_free(checkpoint: Path, tmp_path: Path) -> None:
+    static = dataclasses.replace(SMALL, epochs=1, queries="static")
+    with pytest.raises(InvalidInput, match="max pooling"):
+        train(BARE, tmp_path / "model", static, model=checkpoint, pooling="sum")
+    made = train(BARE, tmp_path / "model", static, model=checkpoint)
+    assert load_encoder(made.folder).encode_queries(["iron"]).dicts()[0]
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "steps"),
     [
-        {"margin_mse": 0.1, "contrastive": 0.0},
-        {"kl": 1.0, "temperature": 2.0},
-        {"query_regularizer": "l1", "accumulate": 2},
+        ({"margin_mse": 0.1, "contrastive": 0.0}, 8),
+        ({"kl": 1.0, "temperature": 2.0}, 8),
+        ({"query_regularizer": "l1", "accumulate": 2}, 4),
     ],
 )
-def test_every_loss_falls(change: dict[str, Any], tmp_path: Path) -> None:
+def test_every_loss_falls(change: dict[str, Any], steps: int, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, epochs=4, learning_rate=3e-4, lambda_q=0.0, lambda_d=0.0, **change)
     train(BARE, tmp_path / "model", config)
     with (tmp_path / "model" / "log.csv").open() as file:
         loss = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(loss) == steps
     assert np.mean(loss[-2:]) < np.mean(loss[:2])
 
 
@@ -444,6 +613,7 @@ def test_collapse_is_noticed(tmp_path: Path) -> None:
         ({"lambda_warmup": 1.5}, "lambda_warmup is 1.5"),
         ({"queries": "idf"}, "queries must be one of model, static"),
         ({"contrastive": 0.0}, "nothing to learn"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
@@ -515,12 +685,89 @@ def test_rounds_mine_with_the_model_of_the_round_before_and_a_teacher_scores(
         assert all(example.scores is not None and len(example.scores) == 4 for example in examples)
     assert (made.folder / "model.onnx").exists()
     assert "round 2: mining 3 negatives a query with splade" in lines
+    card = (made.folder / "MODEL_CARD.md").read_text()
+    assert "3 negatives a query were mined with splade." in card
+    assert f"Teacher: {bundled_encoder().name}." in card
+    shutil.rmtree(made.folder)
+    with pytest.raises(InvalidInput, match=r"model-round1 holds a model that was trained otherwise \(mine=3 there\)"):
+        fine_tune(data, tmp_path / "model", config, Recipe(mine=2, rounds=2), teacher=sparse(bundled_encoder()))
+    monkeypatch.setattr(recipe, "train", unused)
+    with pytest.raises(AssertionError, match=r"'model': PosixPath\(.*model-round1"):  # the first training run is the second round's
+        fine_tune(data, tmp_path / "model", config, Recipe(mine=3, rounds=2), teacher=sparse(bundled_encoder()))
 
 
-def test_given_scores_are_kept_and_nothing_is_mined(tmp_path: Path) -> None:
-    lines: list[str] = []
-    fine_tune(BARE, tmp_path / "model", dataclasses.replace(SMALL, epochs=1, kl=1.0), log=lines.append)
-    assert not any("mining" in line for line in lines)
+def unused(*args: Any, **named: Any) -> Any:
+    raise AssertionError(f"{args} {named}")
+
+
+def test_given_scores_are_kept_and_nothing_is_mined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Example, ...]] = []
+    monkeypatch.setattr(recipe, "train", lambda data, *_, **__: seen.append(data.examples))
+    monkeypatch.setattr(recipe, "mined", unused)
+    config = dataclasses.replace(SMALL, epochs=1, kl=1.0)
+    fine_tune(BARE, tmp_path / "model", config)
+    fine_tune(BARE, tmp_path / "model", config, teacher=sparse(bundled_encoder()))
+    assert seen == [EXAMPLES, EXAMPLES]
+
+
+@pytest.mark.parametrize(
+    ("change", "steps", "scored", "teacher", "message"),
+    [
+        ({}, Recipe(), False, True, "a teacher was given, but kl and margin_mse are 0"),
+        ({"kl": 1.0}, Recipe(), False, False, "of 8 examples 8 have no scores"),
+        ({"kl": 1.0}, Recipe(mine=0), False, True, "8 no negatives"),
+        ({}, Recipe(rounds=2), True, False, "rounds is 2, but nothing is mined"),
+        ({}, Recipe(mine=3), True, False, "mined negatives would lack"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_mining(
+    change: dict[str, Any],
+    steps: Recipe,
+    scored: bool,
+    teacher: bool,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "mined", unused)
+    bare = tuple(dataclasses.replace(example, negatives=(), scores=None) for example in EXAMPLES)
+    data = BARE if scored else dataclasses.replace(BARE, examples=bare)
+    config = dataclasses.replace(SMALL, **change)
+    with pytest.raises(InvalidInput, match=message):
+        fine_tune(data, tmp_path / "model", config, steps, teacher=sparse(bundled_encoder()) if teacher else None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused_before_mining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "mined", unused)
+    (tmp_path / "notes.txt").write_text("mine")
+    bare = tuple(dataclasses.replace(example, scores=None) for example in EXAMPLES)
+    with pytest.raises(InvalidInput, match="not an empty folder"):
+        fine_tune(dataclasses.replace(BARE, examples=bare), tmp_path, SMALL)
+
+
+def test_mining_pools_as_training_does(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(db: SpladeLite, *_: Any, **__: Any) -> tuple[Example, ...]:
+        seen.append(db.stats().fingerprint)
+        return EXAMPLES
+
+    seen: list[str] = []
+    monkeypatch.setattr(recipe, "mine", watched)
+    monkeypatch.setattr(recipe, "train", lambda *_, **__: None)
+    bare = tuple(dataclasses.replace(example, scores=None) for example in EXAMPLES)
+    data = dataclasses.replace(BARE, examples=bare)
+    fine_tune(data, tmp_path / "model", SMALL, Recipe(mine=1), model=checkpoint, pooling="sum")
+    assert seen == [load_encoder(checkpoint, pooling="sum").fingerprint]
+    assert seen != [load_encoder(checkpoint).fingerprint]
+
+
+def test_the_command_refuses_a_teacher_that_no_loss_uses(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("".join(f"{e.query}\t{e.positive}\n" for e in EXAMPLES))
+    result = CliRunner().invoke(
+        main, ["train", str(tmp_path / "pairs.tsv"), str(tmp_path / "out"), "--teacher", "none"]
+    )
+    assert result.exit_code != 0
+    assert "set --kl 1 or --margin-mse 0.05" in result.output
 
 
 @pytest.fixture

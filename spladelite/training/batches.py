@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite.errors import InvalidInput
 from spladelite.training.config import TrainConfig
 from spladelite.training.data import Example
 
@@ -41,12 +43,55 @@ def positives_of(examples: Sequence[Example]) -> dict[str, set[str]]:
 def epoch_batches(
     examples: Sequence[Example], positives: dict[str, set[str]], config: TrainConfig, epoch: int
 ) -> list[Batch]:
-    """The batches of one epoch, in order; the last may be smaller."""
+    """The batches of one epoch, in order; the last may be smaller, or up to half as large again."""
     random = np.random.default_rng([config.seed, epoch])
     order = random.permutation(len(examples))
     drawn = [_draw(examples[i], config.negatives, random) for i in order]
-    size = config.batch_size
-    return [_collate(drawn[i : i + size], positives, config.negatives) for i in range(0, len(drawn), size)]
+    ends = [i * config.batch_size for i in range(1, batch_count(len(drawn), config.batch_size))] + [len(drawn)]
+    return [_collate(drawn[i:j], positives, config.negatives) for i, j in pairwise([0, *ends])]
+
+
+def batch_count(examples: int, size: int) -> int:
+    """How many batches an epoch has: at most half a batch that is left over goes into the one before it.
+
+    A step's weight does not depend on its size, and a query alone in its batch has no in-batch negatives.
+    """
+    whole, rest = divmod(examples, size)
+    return whole if whole and 2 * rest <= size else whole + 1
+
+
+def check_examples(examples: Sequence[Example], config: TrainConfig, *, mined: int = 0, scored: bool = False) -> None:
+    """Check that every loss gets what it needs.
+
+    Args:
+        examples: all of them.
+        config: the settings.
+        mined: how many negatives each is still to get.
+        scored: whether those without scores are still to get them.
+
+    Raises:
+        InvalidInput: there are no examples, no negatives to tell a positive from, or no scores to distil.
+    """
+    if not examples:
+        raise InvalidInput("there are no examples to train on")
+    alone = 0 if mined else sum(not example.negatives for example in examples)
+    if config.distils:
+        unscored = 0 if scored else sum(example.scores is None for example in examples)
+        if unscored or alone or not config.negatives:
+            raise InvalidInput(
+                f"margin_mse and kl need a teacher's scores and negatives: of {len(examples)} examples {unscored} have "
+                f"no scores and {alone} no negatives, and negatives={config.negatives} of each are used; mine "
+                "negatives and have a teacher score them"
+            )
+    elif config.batch_size == 1 and (alone or not config.negatives):
+        raise InvalidInput("batch_size=1 leaves a query without negatives; raise it, or give negatives")
+    elif alone == len(examples) or not config.negatives:
+        answers = {example.positive for example in examples}
+        if all(answers == own for own in positives_of(examples).values()):
+            raise InvalidInput(
+                f"there is nothing to tell a positive from: {len(examples)} examples without negatives, of which each "
+                "query has all positives; give negatives, or mine them"
+            )
 
 
 def _draw(example: Example, count: int, random: np.random.Generator) -> Example:

@@ -14,7 +14,7 @@ from spladelite.training.adapt import DOCUMENTS, GENTLE, adapt
 from spladelite.training.config import QUERIES, QUERY_REGULARIZERS, TrainConfig
 from spladelite.training.data import read_training_data
 from spladelite.training.loop import Trained
-from spladelite.training.recipe import Recipe, fine_tune
+from spladelite.training.recipe import Recipe, check_teacher, fine_tune
 
 _HELP = {
     "contrastive": "Weight of the cross-entropy over negatives.",
@@ -68,8 +68,16 @@ device_option = click.option("--device", help="cpu, cuda, ...; by default CUDA i
 @click.option("--mine", type=int, help="Hard negatives a query to mine; default 16, or none if DATA has scores.")
 @click.option("--mine-with", type=click.Choice(["splade", "bm25", "hybrid"]), default="splade", show_default=True)
 @click.option("--rounds", default=1, show_default=True, help="Runs; each mines with the model of the one before.")
-@click.option("--teacher", "teachers", multiple=True, metavar="MODEL", help="A cross-encoder; several: their ensemble.")
-@click.option("--dense-teacher", "dense_teachers", multiple=True, metavar="MODEL", help="A dense bi-encoder.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="MODEL",
+    help="A cross-encoder to distil from, with --kl or --margin-mse; several: their ensemble.",
+)
+@click.option(
+    "--dense-teacher", "dense_teachers", multiple=True, metavar="MODEL", help="The same with a dense bi-encoder."
+)
 @click.option(
     "--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="Of the ONNX export."
 )
@@ -106,6 +114,8 @@ def train(
     from spladelite.training.teachers import bi_encoder, cross_encoder, ensemble
 
     config, recipe = TrainConfig(**settings), Recipe(mine, mine_with, rounds)
+    if teachers or dense_teachers:
+        check_teacher(config)  # before they are loaded
     share = _share(validation)
     examples = read_training_data(data, validation=share, seed=config.seed)
     for note in examples.notes:

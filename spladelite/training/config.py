@@ -72,6 +72,8 @@ class TrainConfig:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("negatives", 0), ("patience", 0)):
             _check_whole(name, getattr(self, name), least)
         _check_whole("seed", self.seed, 0)
+        if self.seed >= 2**63:  # what torch takes
+            raise InvalidInput(f"seed is {self.seed}; expected less than 2**63")
         for name, known in (("queries", QUERIES), ("query_regularizer", QUERY_REGULARIZERS)):
             if getattr(self, name) not in known:
                 raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

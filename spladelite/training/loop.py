@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +22,25 @@ from typing import Any
 import numpy as np
 
 from spladelite.encoders.registry import load_encoder
-from spladelite.errors import InvalidInput, TrainingError
-from spladelite.training.batches import Batch, epoch_batches, positives_of
+from spladelite.errors import TrainingError
+from spladelite.training.batches import Batch, batch_count, check_examples, epoch_batches, positives_of
 from spladelite.training.config import TrainConfig
-from spladelite.training.data import Example, TrainingData
+from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures, measure
-from spladelite.training.report import Log, finish, model_card, needs
+from spladelite.training.report import Log, finish, model_card, needs, training_facts
 from spladelite.training.start import find_start, open_start
-from spladelite.training.state import RUN, Standing, claim, identify, load_state, replace_folder, save_state
+from spladelite.training.state import (
+    RUN,
+    Standing,
+    claim,
+    identify,
+    load_state,
+    random_state,
+    replace_folder,
+    save_state,
+)
+
+SAVE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +74,15 @@ def train(
     precision: str = "int8",
     device: str | None = None,
     source: str = "",
+    origin: Mapping[str, Any] | None = None,
     log: Callable[[str], object] = lambda _: None,
 ) -> Trained:
     """Fine-tune a model and write the result as a model folder.
 
     The folder gets the weights and the tokenizer, an ONNX export that needs no torch, MODEL_CARD.md, ``log.csv`` with a
-    line a step, ``validation.csv`` with a line an epoch, and a plot of them. A run that was interrupted goes on when
-    the same call is made again. Texts are cut at the model's window.
+    line a step, ``validation.csv`` with a line an epoch, a plot of them, and at last ``training.json``: settings, data
+    and measures. A run that was interrupted, or that failed, goes on when the same call is made again; its state is
+    saved after each epoch, every ten minutes, and when a step fails. Texts are cut at the model's window.
 
     Args:
         data: see :func:`~spladelite.training.data.read_training_data`.
@@ -80,6 +93,8 @@ def train(
         precision: of the ONNX export, "int8" or "float32".
         device: where to compute; by default CUDA if there is one, else the processor.
         source: what the data is, for the model card.
+        origin: how the examples came about, as JSON can hold it, for the model card: ``mine`` (negatives a query),
+            ``mine_with``, ``teacher``. A run goes on only if it is the same.
         log: gets a line a step.
 
     Raises:
@@ -89,12 +104,15 @@ def train(
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     config = config or TrainConfig()
-    _check(data.examples, config)
+    check_examples(data.examples, config)
     device = needs(device)
     began = time.monotonic()
     target = Path(folder)
     start = find_start(model, pooling)
-    resumed = claim(target, identify(data.examples, start.fingerprint, config))
+    run = identify(data, start.fingerprint, config, origin or {})
+    resumed = claim(target, run)
+    if not config.distils and any(example.scores is not None for example in data.examples):
+        log("the scores of the examples are not used: kl and margin_mse are 0")
 
     import torch
 
@@ -103,14 +121,15 @@ def train(
     torch.manual_seed(config.seed)
     trainee = open_start(start, target / RUN, config, data.corpus, device)
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    per_epoch = -(-len(data.examples) // (config.batch_size * config.accumulate))
+    per_epoch = -(-batch_count(len(data.examples), config.batch_size) // config.accumulate)
     steps = config.epochs * per_epoch
     positives = positives_of(data.examples)
     if resumed:
         standing = load_state(target, trainee, optimizer)
     else:
         standing = Standing(start=_measure(target, trainee, data, log, 0, device))
-        save_state(target, trainee, optimizer, standing)
+        save_state(target, trainee, optimizer, standing, random_state())
+    saved = time.monotonic()
     rows = Log(target, standing.step)
 
     with _on_interrupt() as interrupted:
@@ -123,25 +142,26 @@ def train(
                 share = quadratic_warmup(step, round(config.lambda_warmup * steps))
                 first = (step - epoch * per_epoch) * config.accumulate
                 now = batches[first : first + config.accumulate]
-                trainee.train()
-                parts = []
-                for batch in now:
-                    loss, part = objective(trainee, batch, config, share)
-                    (loss / len(now)).backward()
-                    parts.append(part)
-                norm = float(torch.nn.utils.clip_grad_norm_(trainee.parameters(), config.max_grad_norm))
-                row = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-                _check_step(row | {"gradient": norm}, step + 1, target, standing)
+                random = random_state()
+                try:
+                    row = _gradients(trainee, now, config, share)
+                    _check_step(row, step + 1, target, standing)
+                except Exception:
+                    save_state(target, trainee, optimizer, standing, random)  # the weights are still good
+                    raise
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 speed = sum(len(batch.queries) for batch in now) / (time.monotonic() - clock)
-                row |= {"gradient": norm, "lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
+                row |= {"lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
                 log(rows.add(epoch + 1, step + 1, steps, row))
                 standing = replace(standing, step=step + 1)
-                if interrupted.is_set() and standing.step % per_epoch:
-                    save_state(target, trainee, optimizer, standing)
+                stop = interrupted.is_set() and standing.step % per_epoch
+                if stop or time.monotonic() - saved > SAVE_SECONDS:
+                    save_state(target, trainee, optimizer, standing, random_state())
+                    saved = time.monotonic()
+                if stop:
                     raise KeyboardInterrupt
             measures = _measure(target, trainee, data, log, epoch + 1, device)
             if standing.step >= round(config.lambda_warmup * steps):  # before it, vectors are not yet sparse
@@ -150,12 +170,29 @@ def train(
                     replace_folder(target / RUN / "best", trainee.save)
                     standing = replace(standing, best_epoch=epoch + 1, best=measures)
                 standing = replace(standing, waited=0 if better else standing.waited + 1)
-            save_state(target, trainee, optimizer, standing)
+            save_state(target, trainee, optimizer, standing, random_state())
+            saved = time.monotonic()
             if interrupted.is_set():
                 raise KeyboardInterrupt
 
-    finish(target, model_card(target, start, config, data, standing, precision, source), precision)
+    card = model_card(target, start, config, data, standing, precision, source, origin or {})
+    finish(target, card, training_facts(run, start, data, standing, precision, source), precision)
     return Trained(target, standing.start, standing.best, standing.best_epoch, standing.step, time.monotonic() - began)
+
+
+def _gradients(trainee: Any, batches: Sequence[Batch], config: TrainConfig, share: float) -> dict[str, float]:
+    """Compute a step's gradients, of the mean over its queries, and give its figures."""
+    import torch
+
+    trainee.train()
+    weights = np.array([len(batch.queries) for batch in batches]) / sum(len(batch.queries) for batch in batches)
+    parts = []
+    for batch, weight in zip(batches, weights.tolist(), strict=True):
+        loss, part = objective(trainee, batch, config, share)
+        (weight * loss).backward()
+        parts.append(part)
+    norm = float(torch.nn.utils.clip_grad_norm_(trainee.parameters(), config.max_grad_norm))
+    return {name: float(weights @ [part[name] for part in parts]) for name in parts[0]} | {"gradient": norm}
 
 
 def objective(trainee: Any, batch: Batch, config: TrainConfig, share: float) -> tuple[Any, dict[str, float]]:
@@ -214,22 +251,6 @@ def _triangle(step: int, steps: int, warmup: float) -> float:
     """The learning rate's share: rising to 1 over the first steps, then falling to 0."""
     rising = round(warmup * steps)
     return (step + 1) / rising if step < rising else (steps - step) / (steps - rising)
-
-
-def _check(examples: Sequence[Example], config: TrainConfig) -> None:
-    if not examples:
-        raise InvalidInput("there are no examples to train on")
-    alone = sum(not example.negatives for example in examples)
-    if config.distils:
-        unscored = sum(example.scores is None for example in examples)
-        if unscored or alone or not config.negatives:
-            raise InvalidInput(
-                f"margin_mse and kl need a teacher's scores and negatives: of {len(examples)} examples {unscored} have "
-                f"no scores and {alone} no negatives, and negatives={config.negatives} of each are used; mine "
-                "negatives and have a teacher score them"
-            )
-    elif config.batch_size == 1 and (alone or not config.negatives):
-        raise InvalidInput("batch_size=1 leaves a query without negatives; raise it, or give negatives")
 
 
 def _check_step(row: dict[str, float], step: int, target: Path, standing: Standing) -> None:

@@ -12,13 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spladelite.encoders.folder import NAME
+from spladelite.encoders.base import Encoder
+from spladelite.encoders.registry import load_encoder
 from spladelite.errors import InvalidInput
+from spladelite.training.batches import check_examples
 from spladelite.training.config import TrainConfig
 from spladelite.training.data import Example, TrainingData
 from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
 from spladelite.training.report import needs
+from spladelite.training.start import find_start
+from spladelite.training.state import check_folder, identify, is_finished
 from spladelite.training.teachers import Teacher, cached, with_scores
 
 NEGATIVES = 16
@@ -75,48 +79,93 @@ def fine_tune(
         config: of each round.
         recipe: what to mine.
         model: to start from; None for the bundled model.
-        teacher: scores the examples where they have no scores; its scores are kept in ``folder.scores``.
+        teacher: scores the examples where they have no scores, for ``config.kl`` or ``config.margin_mse`` to distil;
+            its scores are kept in ``folder.scores``.
 
     Raises:
-        InvalidInput, ModelError, TrainingError: as ``train``.
+        InvalidInput: as ``train``; also a teacher that no loss uses, nothing to mine for a second round, and a round's
+            folder that something else was written to. Nothing is mined before all of it is checked.
+        ModelError, TrainingError: as ``train``.
     """
     config, recipe = config or TrainConfig(), recipe or Recipe()
-    needs(device)  # before minutes of mining
+    needs(device)
+    if teacher is not None:
+        check_teacher(config)
+    count = _count(data, recipe)
+    check_examples(data.examples, config, mined=count, scored=teacher is not None)
     target = Path(folder)
+    goals = [target.with_name(f"{target.name}-round{number}") for number in range(1, recipe.rounds)] + [target]
+    whole = identify(data, find_start(model, pooling).fingerprint, config, {})
+    origin = {
+        "first": whole["model"],
+        "given": whole["data"],
+        "mine": count,
+        "mine_with": recipe.mine_with if count else "",
+        "teacher": teacher.name if teacher else "",
+        "teacher_fingerprint": teacher.fingerprint if teacher else "",
+        "precision": precision,
+    }
+    origins = [{"round": number} | origin for number in range(1, recipe.rounds + 1)]
+    shared = {key: whole[key] for key in ("config", "corpus", "validation")}  # by rounds the model and negatives differ
+    done = [
+        goal != target and is_finished(goal, shared | {"origin": own}) for goal, own in zip(goals, origins, strict=True)
+    ]
+    for goal, own, there in zip(goals, origins, done, strict=True):
+        if not there:
+            check_folder(goal, shared | {"origin": own})
     current: str | os.PathLike[str] | None = model
-    for number in range(1, recipe.rounds + 1):
-        last = number == recipe.rounds
-        goal = target if last else target.with_name(f"{target.name}-round{number}")
-        if not last and (goal / NAME).exists():
-            log(f"round {number}: {goal} is complete")
+    for i, goal in enumerate(goals):
+        if done[i]:
+            log(f"round {i + 1}: {goal} is complete")
         else:
             examples = data.examples
-            count = NEGATIVES if recipe.mine is None else recipe.mine
-            if recipe.mine is None and any(example.scores is not None for example in examples):
-                count = 0
+            given = pooling if i == 0 else None  # the folder of a round says it
             if count:
-                log(f"round {number}: mining {count} negatives a query with {recipe.mine_with}")
-                examples = mined(data, count, recipe.mine_with, current, config.seed)
+                log(f"round {i + 1}: mining {count} negatives a query with {recipe.mine_with}")
+                examples = mined(
+                    data, count, recipe.mine_with, load_encoder(current, device=device, pooling=given), config.seed
+                )
             if teacher is not None:
                 with cached(teacher, target.with_name(target.name + ".scores")) as remembering:
                     examples = with_scores(examples, remembering)
             trained = train(
-                replace(data, examples=examples), goal, config, model=current,
-                pooling=pooling if current == model else None,
-                precision=precision, device=device, source=source, log=log,
+                replace(data, examples=examples), goal, config, model=current, pooling=given, precision=precision,
+                device=device, source=source, origin=origins[i], log=log,
             )  # fmt: skip
         current = goal
     return trained
 
 
-def mined(
-    data: TrainingData, count: int, mode: str, model: str | os.PathLike[str] | None, seed: int
-) -> tuple[Example, ...]:
+def check_teacher(config: TrainConfig) -> None:
+    """Check that a loss uses a teacher.
+
+    Raises:
+        InvalidInput: none does.
+    """
+    if not config.distils:
+        raise InvalidInput("a teacher was given, but kl and margin_mse are 0; set --kl 1 or --margin-mse 0.05")
+
+
+def _count(data: TrainingData, recipe: Recipe) -> int:
+    """How many negatives a query are mined."""
+    scored = any(example.scores is not None for example in data.examples)
+    count = recipe.mine if recipe.mine is not None else 0 if scored else NEGATIVES
+    if count and scored:
+        raise InvalidInput("the examples have scores, which mined negatives would lack; set mine to 0, or leave it out")
+    if count and not data.corpus:
+        raise InvalidInput("there are no documents to mine negatives from; set mine to 0")
+    if not count and recipe.rounds > 1:
+        raise InvalidInput(
+            f"rounds is {recipe.rounds}, but nothing is mined for examples with scores, so each round would be the "
+            "same; set rounds to 1, or leave the scores out and give a teacher"
+        )
+    return count
+
+
+def mined(data: TrainingData, count: int, mode: str, model: Encoder, seed: int) -> tuple[Example, ...]:
     """The examples with ``count`` hard negatives each, out of a temporary database of the corpus."""
     from spladelite import SpladeLite
 
-    if not data.corpus:
-        raise InvalidInput("there are no documents to mine negatives from; set mine to 0")
     with tempfile.TemporaryDirectory() as scratch, SpladeLite(Path(scratch) / "corpus.db", model=model) as db:
         db.add(data.corpus)
         return mine(db, data.examples, count=count, mode=mode, seed=seed)

@@ -18,7 +18,7 @@ from spladelite.training.config import TrainConfig
 from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures
 from spladelite.training.start import Start
-from spladelite.training.state import RUN, Standing
+from spladelite.training.state import RUN, TRAINING, Standing, write_json
 
 STEPS, EPOCHS = "log.csv", "validation.csv"
 
@@ -112,8 +112,11 @@ def plot(folder: Path) -> None:
     figure.savefig(folder / "training.png", dpi=110)
 
 
-def finish(target: Path, card: str, precision: str) -> None:
-    """Turn the best weights of a run into the model folder, with ``card`` as its MODEL_CARD.md."""
+def finish(target: Path, card: str, facts: Mapping[str, Any], precision: str) -> None:
+    """Turn the best weights of a run into the model folder, with ``card`` as its MODEL_CARD.md.
+
+    ``facts`` are written last, as training.json: until then the run can go on, and does all of this again.
+    """
     best = target / RUN / "best"
     shutil.copytree(best, target, dirs_exist_ok=True)
     exported = target / RUN / "onnx" / target.resolve().name
@@ -123,7 +126,36 @@ def finish(target: Path, card: str, precision: str) -> None:
         os.replace(file, target / file.name)
     plot(target)
     (target / "MODEL_CARD.md").write_text(card, "utf-8")
+    write_json(target / TRAINING, facts)
     shutil.rmtree(target / RUN)
+
+
+def training_facts(
+    run: Mapping[str, Any], start: Start, data: TrainingData, standing: Standing, precision: str, source: str
+) -> dict[str, Any]:
+    """What the model is made of and measures, for programs; ``run`` tells it from other runs."""
+    held = data.validation
+    return {
+        "run": dict(run),
+        "start": start.name,
+        "source": source,
+        "examples": len(data.examples),
+        "validation": None if held is None else {"queries": len(held.queries), "documents": len(held.corpus)},
+        "before": standing.start and dataclasses.asdict(standing.start),
+        "after": standing.best and dataclasses.asdict(standing.best),
+        "epoch": standing.best_epoch,
+        "steps": standing.step,
+        "precision": precision,
+    }
+
+
+def _origin(origin: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if origin.get("mine"):
+        lines.append(f"{origin['mine']} negatives a query were mined with {origin['mine_with']}.")
+    if origin.get("teacher"):
+        lines.append(f"Teacher: {origin['teacher']}.")
+    return lines
 
 
 def model_card(
@@ -134,6 +166,7 @@ def model_card(
     standing: Standing,
     precision: str,
     source: str,
+    origin: Mapping[str, Any],
 ) -> str:
     """What the model is, was trained on and measures, in Markdown."""
     lines = [
@@ -151,6 +184,7 @@ def model_card(
         f"{len({example.query for example in data.examples}):,} queries, "
         f"{sum(len(example.negatives) for example in data.examples):,} negatives.",
         *(f"{note[0].upper()}{note[1:]}." for note in data.notes),
+        *_origin(origin),
         "",
         "## Results",
         "",

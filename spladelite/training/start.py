@@ -65,9 +65,13 @@ def open_start(start: Start, scratch: Path, config: TrainConfig, corpus: Sequenc
         unpack(start.folder, scratch / "start")
         checkpoint = read_checkpoint(scratch / "start")
     trainee = Trainee(checkpoint, device)
+    route, prompt = trainee.route, trainee.route.prompt or checkpoint.query.prompt
+    if config.queries == "static" and (route.pooling, route.activation, prompt) != ("max", "log1p", ""):
+        raise InvalidInput(  # a folder with static query weights cannot say these, so they would be lost
+            f"queries='static' needs a model with max pooling, log1p and no prompt; {start.folder} has {route.pooling} "
+            f"pooling, {route.activation} and the prompt {prompt!r}; train it with queries='model'"
+        )
     if config.queries == "static" and trainee.static is None:
-        if trainee.route.pooling != "max" or trainee.route.prompt:
-            raise InvalidInput("queries='static' needs a model with max pooling and without prompts")
         trainee.set_static(idf_of_tokens(trainee.tokenizer, corpus))
     elif config.queries == "model" and trainee.static is not None:
         raise InvalidInput(f"{start.folder} has static query weights; train it with queries='static'")
