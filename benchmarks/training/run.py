@@ -101,7 +101,7 @@ def before(data: Path, model: str | None, measured: Sequence[tuple[str, str]]) -
 def scifact_with_negatives(data: Path, model: str | None) -> TrainingData:
     """SciFact's training queries, 809, none held out, with mined negatives."""
     examples = read_training_data(data / "scifact", validation=0)
-    return dataclasses.replace(examples, examples=mined(examples, NEGATIVES, "splade", model, 0))
+    return dataclasses.replace(examples, examples=mined(examples, NEGATIVES, "splade", load_encoder(model), 0))
 
 
 def folders(command: Callable[..., None]) -> Callable[..., None]:

