@@ -28,8 +28,10 @@ class TrainConfig:
         queries: "model", or "static": fixed weights for the query's own tokens, documents alone are trained
             (SPLADE-doc, inference-free). They are the model's own static weights, or else inverse document
             frequencies in the training corpus.
-        epochs, batch_size: passes over the examples, and queries a step.
-        accumulate: batches whose gradients are added up before a step. In-batch negatives and FLOPS see one batch.
+        epochs, batch_size: passes over the examples, and queries a step; the last of an epoch may have fewer, or up to
+            half as many more.
+        accumulate: batches whose gradients make one step, each counting by its queries. In-batch negatives and FLOPS
+            see one batch.
         negatives: given or mined negatives a query, drawn anew every epoch; fewer where there are fewer.
         learning_rate: of AdamW, at its highest.
         warmup: share of the steps over which the learning rate rises linearly; it then falls linearly to 0.

@@ -147,7 +147,7 @@ def train(
                     row = _gradients(trainee, now, config, share)
                     _check_step(row, step + 1, target, standing)
                 except Exception:
-                    save_state(target, trainee, optimizer, standing, random)  # the weights are still good
+                    save_state(target, trainee, optimizer, standing, random)  # as it was before the step
                     raise
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -157,12 +157,12 @@ def train(
                 row |= {"lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
                 log(rows.add(epoch + 1, step + 1, steps, row))
                 standing = replace(standing, step=step + 1)
-                stop = interrupted.is_set() and standing.step % per_epoch
-                if stop or time.monotonic() - saved > SAVE_SECONDS:
+                within = standing.step % per_epoch  # a whole epoch is saved with its measures, below
+                if within and (interrupted.is_set() or time.monotonic() - saved > SAVE_SECONDS):
                     save_state(target, trainee, optimizer, standing, random_state())
                     saved = time.monotonic()
-                if stop:
-                    raise KeyboardInterrupt
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
             measures = _measure(target, trainee, data, log, epoch + 1, device)
             if standing.step >= round(config.lambda_warmup * steps):  # before it, vectors are not yet sparse
                 better = measures is None or standing.best is None or measures.ndcg > standing.best.ndcg
@@ -260,7 +260,7 @@ def _check_step(row: dict[str, float], step: int, target: Path, standing: Standi
         TrainingError: a value is not finite, or vectors are empty.
     """
     kept = f"the model of epoch {standing.best_epoch} is in {target / RUN / 'best'}" if standing.best_epoch else (
-        f"the last good state is in {target / RUN / 'latest'}"
+        f"the state before this step is in {target / RUN / 'latest'}"
     )  # fmt: skip
     wrong = [name for name, value in row.items() if not math.isfinite(value)]
     if wrong:
