@@ -53,7 +53,7 @@ from spladelite.training.batches import batch_count, epoch_batches, positives_of
 from spladelite.training.measure import Measures, measure
 from spladelite.training.model import Trainee, pool
 from spladelite.training.start import Start, find_start, open_start
-from spladelite.training.state import claim, identify, is_finished
+from spladelite.training.state import claim, finished, identify
 from spladelite.training.teachers import sparse
 
 TOPICS = {
@@ -459,9 +459,9 @@ def test_an_interrupted_export_is_done_again(trained: Trained, tmp_path: Path, m
         with pytest.raises(KeyboardInterrupt):
             train(DATA, tmp_path / "model", SMALL)
     assert (tmp_path / "model" / "spladelite.json").exists()
-    assert not is_finished(tmp_path / "model", {})
+    assert finished(tmp_path / "model", {}) is None
     made = train(DATA, tmp_path / "model", SMALL)
-    assert is_finished(made.folder, {"config": dataclasses.asdict(SMALL)})
+    assert finished(made.folder, {"config": dataclasses.asdict(SMALL)})
     assert same(trained.folder, made.folder)
 
 
@@ -831,11 +831,13 @@ def test_adapt_compares_the_databases_model_with_the_export(
     assert kb.check() == []
 
     # The same call finds the model finished: it only compares, and re-encodes. Another one does not touch it.
-    with pytest.raises(InvalidInput, match="model of another adaptation"):
+    with pytest.raises(InvalidInput, match=r"trained otherwise \(adaptation there\)"):
         adapt(kb, tmp_path / "model", dataclasses.replace(ADAPT, seed=1), documents=60)
     with monkeypatch.context() as patch:
         patch.setattr(adapting, "train", None)
-        assert adapt(kb, tmp_path / "model", ADAPT, documents=60) == done
+        again = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+        untimed = dataclasses.replace(done.trained, seconds=0.0)
+        assert again == dataclasses.replace(done, trained=untimed)
         with monkeypatch.context() as interrupting:
             interrupting.setattr(SpladeLite, "reencode", interrupted)
             with pytest.raises(KeyboardInterrupt):

@@ -140,7 +140,8 @@ def blend(first: Sequence[Example], second: Sequence[Example]) -> tuple[Example,
 
 
 def centred(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
-    return [np.array(example.scores) - np.mean(example.scores) for example in examples]
+    arrays = [np.array(example.scores, np.float64) for example in examples]
+    return [array - array.mean() for array in arrays]
 
 
 @click.command(help=__doc__)

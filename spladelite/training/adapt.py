@@ -7,14 +7,12 @@ the held-out documents better is the database moved to it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +25,7 @@ from spladelite.training.measure import Measures, measure
 from spladelite.training.mining import mine
 from spladelite.training.pseudo import pseudo_data
 from spladelite.training.report import needs
-from spladelite.training.state import RUN
+from spladelite.training.state import TRAINING, check_folder, finished
 from spladelite.validate import check_count
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
 DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
 GENTLE = TrainConfig(epochs=2, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=2)
-
-
-RECORD = "adapted.json"  # in the finished model folder: of which adaptation it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +101,28 @@ def adapt(
     rows = db.sql("SELECT text FROM document WHERE doc_id IN (SELECT value FROM json_each(?))", (str(chosen),))
     texts = [row[0] for row in rows]
     identity = hashlib.sha256(repr((meta.fingerprint, config, texts)).encode()).hexdigest()
-    trained = _finished(target, identity)
+    count = 2 * config.negatives
+    origin = {"adaptation": identity, "mine": count, "mine_with": "splade"}
+    facts = finished(target, {"origin": origin})
     data = pseudo_data(texts, seed=config.seed)
     held = data.validation
     assert held is not None
-    if trained is None:
+    if facts is not None:
+        trained = _trained(target, facts)
+    else:
+        check_folder(target, {"origin": origin})
         if len(data.examples) < LEAST_EXAMPLES:
             raise InvalidInput(
                 f"only {len(data.examples)} questions could be made of {len(texts)} documents; at least "
                 f"{LEAST_EXAMPLES} are needed to tune a model and to tell whether it helps"
             )
         log(f"{len(data.examples)} questions out of {len(texts)} documents; {'; '.join(data.notes)}")
-        data = replace(data, examples=mine(db, data.examples, count=2 * config.negatives, seed=config.seed))
+        data = replace(data, examples=mine(db, data.examples, count=count, seed=config.seed))
         trained = train(
             data, target, config,
             model=None if meta.source == "bundled" else meta.source,
-            device=device, source=f"pseudo-questions from {len(texts):,} documents", log=log,
+            device=device, source=f"pseudo-questions from {len(texts):,} documents", origin=origin, log=log,
         )  # fmt: skip
-        _record(trained, identity)
     before = measure(encoder, held, min_weight=meta.min_weight)
     log(f"the database's model: {before}")
     after = measure(load_encoder(target), held, min_weight=meta.min_weight)
@@ -134,33 +133,10 @@ def adapt(
     return Adapted(before, after, kept, trained)
 
 
-def _record(trained: Trained, identity: str) -> None:
-    facts = dataclasses.asdict(trained) | {"folder": ""}
-    fresh = trained.folder / f"{RECORD}.new"
-    fresh.write_text(json.dumps({"adaptation": identity, "trained": facts}, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, trained.folder / RECORD)
-
-
-def _finished(target: Path, identity: str) -> Trained | None:
-    """The training run of this adaptation if it is finished; None if it is not.
-
-    Raises:
-        InvalidInput: the folder holds something else.
-    """
-    record = target / RECORD
-    if not record.exists():
-        begun = (target / RUN / "run.json").exists()  # ``train`` will tell whether it is the same run
-        if target.exists() and not begun and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidInput(f"{target} exists and is not an empty folder; name a new one")
-        return None
+def _trained(target: Path, facts: Mapping[str, Any]) -> Trained:
+    """What an earlier call trained; ``facts`` are out of its ``training.json``."""
     try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
-        if saved["adaptation"] == identity:
-            facts = saved["trained"]
-            measures = {name: Measures(**facts[name]) for name in ("start", "best")}
-            return Trained(**{**facts, **measures, "folder": target})
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{record} is damaged: {error}; name a new folder") from error
-    raise InvalidInput(
-        f"{target} holds the model of another adaptation (other documents, settings or model); name a new folder"
-    )
+        start, best = Measures(**facts["before"]), Measures(**facts["after"])
+        return Trained(target, start, best, facts["epoch"], facts["steps"], 0.0)
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"{target / TRAINING}: damaged: {error!r}; name a new folder") from error

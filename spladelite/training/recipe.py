@@ -22,7 +22,7 @@ from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
 from spladelite.training.report import needs
 from spladelite.training.start import find_start
-from spladelite.training.state import check_folder, identify, is_finished
+from spladelite.training.state import check_folder, finished, identify
 from spladelite.training.teachers import Teacher, cached, with_scores
 
 NEGATIVES = 16
@@ -108,7 +108,8 @@ def fine_tune(
     origins = [{"round": number} | origin for number in range(1, recipe.rounds + 1)]
     shared = {key: whole[key] for key in ("config", "corpus", "validation")}  # by rounds the model and negatives differ
     done = [
-        goal != target and is_finished(goal, shared | {"origin": own}) for goal, own in zip(goals, origins, strict=True)
+        goal != target and finished(goal, shared | {"origin": own}) is not None
+        for goal, own in zip(goals, origins, strict=True)
     ]
     for goal, own, there in zip(goals, origins, done, strict=True):
         if not there:

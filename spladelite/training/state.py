@@ -64,22 +64,22 @@ def _digest(rows: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def is_finished(folder: Path, run: Mapping[str, Any]) -> bool:
-    """Whether ``folder`` holds the finished model of this run, of whose identity ``run`` may be a part.
+def finished(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The facts of a finished run, of whose identity ``run`` may be a part; None if there is no finished run.
 
     Raises:
         InvalidInput: it holds that of another.
     """
     facts = _read(folder / TRAINING)
     if facts is None:
-        return False
+        return None
     differing = _differences(facts.get("run", {}), run)
     if differing:
         raise InvalidInput(
             f"{folder} holds a model that was trained otherwise ({', '.join(differing)} there); remove it, or name "
             "another folder"
         )
-    return True
+    return facts
 
 
 def check_folder(folder: Path, run: Mapping[str, Any]) -> None:
