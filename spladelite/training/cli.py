@@ -64,7 +64,10 @@ device_option = click.option("--device", help="cpu, cuda, ...; by default CUDA i
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--model", help="A checkpoint folder or hub name; by default the bundled model.")
 @click.option("--pooling", type=click.Choice(["max", "sum"]), help="For checkpoints that do not say it.")
-@click.option("--validation", help="A BEIR folder, a file of examples, or a share of the queries; default a tenth.")
+@click.option(
+    "--validation",
+    help="A BEIR folder, a file of examples, or a share of the queries; default a tenth, at least 20, at most half.",
+)
 @click.option("--mine", type=int, help="Hard negatives a query to mine; default 16, or none if DATA has scores.")
 @click.option("--mine-with", type=click.Choice(["splade", "bm25", "hybrid"]), default="splade", show_default=True)
 @click.option("--rounds", default=1, show_default=True, help="Runs; each mines with the model of the one before.")
