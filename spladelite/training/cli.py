@@ -145,7 +145,8 @@ def adapt_command(
     """Tune the model of DATABASE to its documents, without labels; the tuned model is written to FOLDER.
 
     Questions are made of the documents. DATABASE is re-encoded with the new model only if held-out questions find
-    their documents better.
+    their documents better. Real questions may be unlike them: measure with yours if you have any, by "spladelite eval
+    --database"; "spladelite reencode" goes back.
 
     Example: spladelite adapt kb.db kb-model
     """
