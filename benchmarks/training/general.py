@@ -29,7 +29,7 @@ from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
 from spladelite.training import Example, TrainConfig, TrainingData, train
 from spladelite.training.measure import measure
-from spladelite.training.teachers import Scores, Teacher, bi_encoder, cached, sparse, with_scores
+from spladelite.training.teachers import bi_encoder, cached, sparse, with_scores
 
 EXAMPLES = 6000
 CANDIDATES, DEPTH, FIRST = 8, 40, 3
@@ -103,22 +103,10 @@ def candidates(db: SpladeLite, asked: Sequence[Asked], drawn: random.Random) -> 
             yield Example(one.query, chosen[0], tuple(chosen[1:]))
 
 
-@dataclass(frozen=True)
-class Short:
-    """A teacher that reads the beginning of a text."""
-
-    teacher: Teacher
-
-    @property
-    def name(self) -> str:
-        return self.teacher.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self.teacher.fingerprint
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> Scores:
-        return self.teacher.score([(query, text[:TEACHER_LENGTH]) for query, text in pairs])
+def beginnings(example: Example) -> Example:
+    """What the dense teacher reads of an example."""
+    texts = tuple(text[:TEACHER_LENGTH] for text in example.negatives)
+    return replace(example, positive=example.positive[:TEACHER_LENGTH], negatives=texts)
 
 
 def blend(first: Sequence[Example], second: Sequence[Example]) -> tuple[Example, ...]:
@@ -168,13 +156,14 @@ def main(data: Path, out: Path, lambda_q: float, lambda_d: float, epochs: int, m
             examples += candidates(db, [one for one in asked if one.corpus == name], drawn)
     drawn.shuffle(examples)
     examples = examples[:EXAMPLES]
-    scored = []
-    for teacher in (sparse(load_encoder()), Short(bi_encoder(Path(spec.origin).parent / "model"))):
-        with cached(teacher, out / "teacher.scores") as remembering:
-            scored.append(with_scores(examples, remembering))
+    dense = bi_encoder(Path(spec.origin).parent / "model")
+    with cached(sparse(load_encoder()), out / "sparse.scores") as teacher:
+        own = with_scores(examples, teacher)
+    with cached(dense, out / "dense.scores") as teacher:
+        theirs = with_scores([beginnings(example) for example in examples], teacher)
     config = replace(CONFIG, lambda_q=lambda_q, lambda_d=lambda_d, epochs=epochs)
     folder = out / f"{Path(model).name if model else 'bundled'}-q{lambda_q:g}-d{lambda_d:g}-{epochs}"
-    trained = train(TrainingData(blend(*scored), (), None), folder, config, model=model, log=click.echo)
+    trained = train(TrainingData(blend(own, theirs), (), None), folder, config, model=model, log=click.echo)
     click.echo(HEADER)
     encoder = load_encoder(folder)
     for name in ("scifact", *OTHERS):
