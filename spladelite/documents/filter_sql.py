@@ -129,7 +129,9 @@ def scalar(operand: object, path: str, operator: str) -> str | int | float | boo
         return str(operand)
     if isinstance(operand, int):
         if not -(2**63) <= operand < 2**63:
-            raise InvalidFilter(f"{path!r}: {operator} of {show(operand)}: integers have at most 64 bits; use a float")
+            raise InvalidFilter(
+                f"{path!r}: {operator} of {show(operand)}: integers have at most 64 bits, in metadata too"
+            )
         return int(operand)
     if isinstance(operand, float):
         if not math.isfinite(operand):

@@ -263,7 +263,7 @@ def _route(chain: list[tuple[str, Path]], path: Path, prompt: str) -> Source:
     if kinds in (["MLMTransformer", "SpladePooling"], ["Transformer", "SpladePooling"]):
         config_path = chain[1][1] / "config.json"
         config = check_settings(config_path, read_json(config_path), SPLADE_POOLING)
-        pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+        pooling, activation = config.get("pooling_strategy") or "max", config.get("activation_function") or "relu"
         return MlmRoute(chain[0][1], pooling, _ACTIVATIONS[activation], prompt)
     raise ModelError(
         f"{path / 'modules.json'}: modules {kinds}; expected a Transformer with SpladePooling, "

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite.arguments import LARGEST_WEIGHT
 from spladelite.errors import InvalidInput, WrongType
 
 FUSIONS = ("convex", "rrf")
@@ -98,7 +99,7 @@ def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]
 
 
 def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
-    """A caller's ``weights=``: finite numbers, at least 0, for some of the parts, not all 0. Others are not asked.
+    """A caller's ``weights=``: numbers from 0 to ``LARGEST_WEIGHT`` for some of the parts, not all 0; no other is asked.
 
     Raises:
         InvalidInput, WrongType: what was given and what the parts are.
@@ -112,8 +113,8 @@ def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
             raise WrongType(f"weights[{name!r}] is of type {type(weight).__name__}; give a number")
-        if not np.isfinite(weight) or weight < 0:
-            raise InvalidInput(f"weights[{name!r}] is {weight}; give a finite number, 0 or more")
+        if not 0 <= weight <= LARGEST_WEIGHT:
+            raise InvalidInput(f"weights[{name!r}] is {weight!s:.60}; give a number from 0 to {LARGEST_WEIGHT:g}")
     if not any(weights.values()):
         raise InvalidInput(f"all weights are 0; give at least one of {names} a weight above 0")
     return {name: float(weights[name]) for name in parts if name in weights}
