@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.arguments import LARGEST_WEIGHT
 from spladelite.errors import InvalidInput, WrongType
+from spladelite.index.quantize import LARGEST_WEIGHT
 
 FUSIONS = ("convex", "rrf")
 DEPTH = 200
@@ -99,7 +99,7 @@ def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]
 
 
 def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
-    """A caller's ``weights=``: numbers from 0 to ``LARGEST_WEIGHT`` for some of the parts, not all 0; no other is asked.
+    """A caller's ``weights=``: numbers from 0 to ``LARGEST_WEIGHT``, for some of the parts, which alone are asked.
 
     Raises:
         InvalidInput, WrongType: what was given and what the parts are.
