@@ -20,7 +20,7 @@ from spladelite.arguments import (
 )
 from spladelite.documents import table
 from spladelite.documents.filters import compile_filter, matching_doc_ids
-from spladelite.documents.ingest import Target, ingest, passage_spans
+from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.metadata_index import add_metadata_index
 from spladelite.errors import InvalidInput
 from spladelite.file.connection import Durability
@@ -362,6 +362,16 @@ class SpladeLite:
     ) -> None:
         """Change a document's text, its metadata, or both; what is None stays.
 
+        Metadata is replaced as a whole, not merged: to change one key, give ``{**db.get(id).metadata, "key": value}``.
+        What others change meanwhile is kept: ``update(id, text=…)`` never brings older metadata or a deleted document
+        back.
+
+        Args:
+            id: of a stored document.
+            text: the new text, which is encoded.
+            metadata: the new metadata; ``{}`` clears it.
+            vector: of the new text, as for :meth:`add`; the model is not run.
+
         Raises:
             DocumentNotFound: no document has this id.
         """
@@ -371,13 +381,14 @@ class SpladeLite:
             raise InvalidInput(f"update({id!r}) has a vector without its text; give both")
         new_metadata = None if metadata is None else check_metadata(metadata)
         if text is not None:
-            current = self.get(id)
-            if current is None:
-                raise run.not_found(id)
-            kept = check_metadata(current.metadata) if new_metadata is None else new_metadata
             checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
             digest = content_hash(check_text(text, "text"), checked)
-            self._store([NewDocument(id, text, kept, checked, digest)], lambda *_: None, replace=True)
+            document = NewDocument(check_id(id), text, new_metadata, checked, digest)
+            try:
+                if not change_text(Target(self._connections, self._session.models, replace=True), document):
+                    raise run.not_found(id)
+            finally:
+                self._session.changed()
             return
         with self._session.writing() as connection:
             stored = table.look_up(connection, [check_id(id)]).get(id)

@@ -16,9 +16,9 @@ import apsw
 
 from spladelite.arguments import NewDocument
 from spladelite.documents.chunking import chunk
-from spladelite.documents.table import EncodedDocuments, Plan, insert, plan, remove, set_metadata
+from spladelite.documents.table import EncodedDocuments, Plan, insert, look_up, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
-from spladelite.errors import InvalidText
+from spladelite.errors import InvalidText, InvalidVector
 from spladelite.file.connection import Connections
 from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
@@ -103,6 +103,12 @@ def _prepare(target: Target, batch: Sequence[NewDocument]) -> Prepared:
         meta = read_meta(connection)
         before = plan(connection, batch, target.replace)
     target.models.follow(meta)
+    for document in before.insert:  # checked against the model that the file had when the call began
+        if document.vector is not None and document.vector[0].max(initial=0) >= meta.layout.vocabulary_size:
+            raise InvalidVector(
+                f"the vector of {document.id!r} has term ids outside the vocabulary of {meta.model}, "
+                f"{meta.layout.vocabulary_size} terms, to which the database has moved"
+            )
     return Prepared(batch, meta, before, encode_documents(before.insert, target.models))
 
 
@@ -117,6 +123,41 @@ def _write(target: Target, prepared: Prepared) -> None:
                 return
         # While the batch was being encoded, another process changed one of its documents, or the model: look again.
         prepared = _prepare(target, prepared.batch)
+
+
+def change_text(target: Target, document: NewDocument) -> bool:
+    """Give a stored document another text, and keep its metadata where ``document`` has none; False if it is not there.
+
+    What stays is what the document has when the new text is written: while that was being encoded, others may have
+    changed the document's metadata, or have deleted it.
+    """
+    while True:
+        with target.connections.read() as connection:
+            meta = read_meta(connection)
+            stored = look_up(connection, [document.id]).get(document.id)
+        if stored is None:
+            return False
+        target.models.follow(meta)
+        encoded = None
+        if stored.content_hash != document.content_hash:
+            encoded = encode_documents([document], target.models)
+        with target.connections.write() as connection:
+            if read_meta(connection) != meta:
+                continue  # another process moved the file to another model
+            stored = look_up(connection, [document.id]).get(document.id)
+            if stored is None:
+                return False
+            metadata = stored.metadata if document.metadata is None else document.metadata
+            if stored.content_hash == document.content_hash:
+                set_metadata(connection, stored, metadata)
+                return True
+            if encoded is None:
+                continue  # another text was given meanwhile, so ours has to be encoded after all
+            remove(connection, meta.layout, [(stored.doc_id, stored.passages)])
+            changed = [dataclasses.replace(document, metadata=metadata)]
+            insert(connection, meta.layout, dataclasses.replace(encoded, documents=changed))
+            maintain(connection, meta.layout)
+            return True
 
 
 def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: EncodedDocuments) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from spladelite.arguments import check_count
 from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
-from spladelite.errors import InvalidInput
+from spladelite.errors import InvalidInput, ModelMismatch
 from spladelite.training.config import TrainConfig
 from spladelite.training.loop import Trained, train
 from spladelite.training.measure import Measures, measure
@@ -128,6 +128,12 @@ def adapt(
     after = measure(load_encoder(target), held, min_weight=meta.min_weight)
     log(f"the tuned model: {after}")
     kept = after.ndcg > before.ndcg
+    now = db.stats()
+    if kept and now.fingerprint != meta.fingerprint:
+        raise ModelMismatch(
+            f"the database has moved to {now.model} since this call began, and {meta.model} is what {target} was "
+            "compared with; call adapt again"
+        )
     if kept:
         db.reencode(target)
     return Adapted(before, after, kept, trained)

@@ -23,7 +23,7 @@ from spladelite.file.sqlite import fetch
 from spladelite.file_models import FileModel, FileModels
 from spladelite.index.settings import Settings, read_meta
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, State, exchange, number_from, state
 
 BATCH = 512
 
@@ -87,10 +87,10 @@ def _renumber(live: Connections, side: Connections) -> None:
             number_from(connection, name, used.get(name, 0))
 
 
-def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]) -> int:
+def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]) -> State:
     """Bring the new index up to the live documents; returns the state of ``live`` that it now has."""
     with live.read() as connection:
-        version: int = connection.execute("PRAGMA data_version").get
+        version = state(connection)
         known = {id for (id,) in fetch(connection, "SELECT id FROM document")}
         fields = metadata_index_fields(connection)
     with side.connections.write() as connection:

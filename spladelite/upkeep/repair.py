@@ -31,7 +31,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import read_meta
 from spladelite.records import Finding
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from, state
 
 _UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
 
@@ -51,7 +51,7 @@ def repair(session: Session) -> list[Finding]:
     with live.locked_in_memory():
         for _ in range(ATTEMPTS):
             with live.read() as connection:
-                version = connection.execute("PRAGMA data_version").get
+                version = state(connection)
                 target = open_file(":memory:" if live.memory else "")  # "": a temporary file without a name
                 findings = list(_salvage(connection, target, session.models))
             if exchange(live, target, version):
