@@ -249,8 +249,7 @@ def get(connection: apsw.Connection, id: str) -> Document | None:
 _DOCUMENTS = f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value"
 _PASSAGES = (
     "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
-    f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
-    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+    " coalesce(p.impacts, x''), p.checksum FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value"
 )
 
 
@@ -271,15 +270,14 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[lis
     wanted = wanted[np.diff(wanted, prepend=wanted[:1] - 1) > 0]  # ascending: neighbours in pages
     if not len(wanted):
         return [[] for _ in ranked]
-    found: dict[int, PassageText] = {}
-    for doc_id, id, text, metadata, passages, content_hash, checksum in connection.execute(
-        _DOCUMENTS, (int_array(wanted),)
-    ):
-        _check_document(doc_id, id, text, metadata, passages, content_hash, checksum)
-        if passages == 1:
-            found[doc_id] = id, text, metadata, 0, len(text)
+    documents = _read_documents(connection, wanted)
+    found: dict[int, PassageText] = {
+        doc_id: (id, text, metadata, 0, len(text))
+        for doc_id, (id, text, metadata, passages) in documents.items()
+        if passages == 1
+    }
     if len(found) < len(wanted):
-        found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found])
+        found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
     if len(found) < len(wanted):
         raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
     result = []
@@ -292,14 +290,31 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[lis
     return result
 
 
-def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, PassageText]:
-    """Passages that are parts of documents."""
+def _read_documents(connection: apsw.Connection, doc_ids: Any) -> dict[int, tuple[str, str, str, int]]:
+    """Id, text, metadata and number of passages of those documents that there are."""
     found = {}
-    for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
-        passage_id, _, start, end = columns[:4]
-        _, id, text, metadata, *_ = columns[8:]
-        _check_document(*columns[8:])
-        check_passage(columns[:8])
+    for row in connection.execute(_DOCUMENTS, (int_array(doc_ids),)):
+        _check_document(*row)
+        doc_id, id, text, metadata, passages, *_ = row
+        found[doc_id] = id, text, metadata, passages
+    return found
+
+
+def _read_parts(
+    connection: apsw.Connection, passage_ids: list[int], documents: dict[int, tuple[str, str, str, int]]
+) -> dict[int, PassageText]:
+    """Passages that are parts of documents, each document read once however many of its passages are asked for."""
+    rows = fetch(connection, _PASSAGES, (int_array(passage_ids),))
+    for columns in rows:
+        check_passage(columns)
+    missing = sorted({columns[1] for columns in rows}.difference(documents))
+    if missing:
+        documents = documents | _read_documents(connection, missing)
+    found = {}
+    for passage_id, doc_id, start, end, *_ in rows:
+        if doc_id not in documents:
+            continue
+        id, text, metadata, _ = documents[doc_id]
         if not 0 <= start <= end <= len(text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
         found[passage_id] = id, text, metadata, start, end

@@ -124,15 +124,19 @@ def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
 
 def _show_words(view: View, query: Query, passage_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where BM25 alone found a document of several passages: the passage with the most of the query's words."""
-    rows = fetch(
-        view.connection,
-        "SELECT p.passage_id, p.start_char, p.end_char, d.doc_id, d.text FROM carray(?) c"
-        " CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1"
-        " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1",
+    best: dict[int, int] = {}
+    # One text at a time, and each once: a document may have thousands of passages.
+    for doc_id, text in view.connection.execute(
+        "SELECT d.doc_id, d.text FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1",
         (int_array(passage_ids),),
-    )
-    best: dict[int, tuple[int, int]] = {}
-    for passage_id, start, end, doc_id, text in rows:
-        count = words.count_words(view.connection, query.words, text[start:end])
-        best[doc_id] = max(best.get(doc_id, (-1, 0)), (count, -passage_id))
-    return np.array([-best[i][1] if i in best else i for i in passage_ids.tolist()], np.int64)
+    ):
+        spans = fetch(
+            view.connection,
+            "SELECT p.passage_id, p.start_char, p.end_char FROM document d"
+            " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1 WHERE d.doc_id = ?",
+            (doc_id,),
+        )
+        counts = [words.count_words(view.connection, query.words, text[start:end]) for _, start, end in spans]
+        if counts:
+            best[doc_id] = spans[counts.index(max(counts))][0]
+    return np.array([best.get(i, i) for i in passage_ids.tolist()], np.int64)

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from spladelite.arguments import new_documents
 from spladelite.documents import table
-from spladelite.documents.ingest import Target, ingest
+from spladelite.documents.ingest import BATCH_CHARACTERS, Target, ingest
 from spladelite.documents.metadata_index import add_metadata_index, metadata_index_fields
 from spladelite.errors import Busy, CorruptIndex, ModelMismatch, SpladeLiteError
 from spladelite.file.connection import Connections
@@ -112,12 +112,17 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
 def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
     after = 0
     while True:
+        rows: list[tuple[int, str, str, str]] = []
+        characters = 0
         with live.read() as connection:
-            rows = fetch(
-                connection,
+            for row in connection.execute(
                 "SELECT doc_id, id, text, metadata FROM document WHERE doc_id > ? ORDER BY doc_id LIMIT ?",
                 (after, BATCH),
-            )
+            ):
+                rows.append(row)
+                characters += len(row[2])
+                if characters >= BATCH_CHARACTERS:
+                    break
         if not rows:
             return
         if any(following <= doc_id for doc_id, following in pairwise([after, *(row[0] for row in rows)])):
