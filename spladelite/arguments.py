@@ -146,6 +146,16 @@ def check_unicode(text: str, where: str) -> None:
         ) from None
 
 
+def check_statement(query: object) -> str:
+    """The text of one SQL statement."""
+    if not isinstance(query, str):
+        raise WrongType(f"the SQL is {_name(query)}; give a str, such as 'SELECT id FROM document'")
+    if "\0" in query:
+        raise InvalidInput(f"the SQL has a NUL at character {query.index(chr(0))}; give values in args")
+    check_unicode(query, "the SQL")
+    return query
+
+
 def check_metadata(metadata: object, where: str = "metadata") -> str:
     """Metadata as JSON text that reads back as the very same value."""
     if not isinstance(metadata, Mapping):

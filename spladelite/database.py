@@ -11,6 +11,7 @@ from spladelite.arguments import (
     check_count,
     check_id,
     check_metadata,
+    check_statement,
     check_text,
     check_timeout,
     check_vector,
@@ -19,6 +20,7 @@ from spladelite.arguments import (
     new_documents,
 )
 from spladelite.documents import table
+from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.metadata_index import add_metadata_index
@@ -297,14 +299,17 @@ class SpladeLite:
 
         Args:
             query: the statement, with ``?`` or ``:name`` for values.
-            args: a sequence for ``?``, a dict for ``:name``.
+            args: a sequence for ``?``, a dict for ``:name``; strings, numbers (NumPy's too), booleans, None and bytes.
             timeout: seconds after which the statement is ended.
 
         Raises:
             Interrupted: the timeout has passed.
-            InvalidInput: it does not compile, would change something, or is more than one statement.
+            InvalidInput: it does not compile, would change something, or is more than one statement; a value is of a
+                kind that SQL does not have.
         """
-        return run_user_sql(self._connections, query, args, check_timeout(timeout))
+        names, values = sql_args(args, "args", InvalidInput)
+        bindings = values if names is None else dict(zip(names, values, strict=True))
+        return run_user_sql(self._connections, check_statement(query), bindings, check_timeout(timeout))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import apsw
 import numpy as np
@@ -91,24 +91,24 @@ def highlight(passage: str, tokens: Tokens, contributions: Mapping[int, float], 
     if not contributions:
         return passage
     least = LEAST_SHARE * max(contributions.values())
-    marked: list[tuple[int, int]] = []
-    for start, end, matters in _words(passage, tokens, {t for t, value in contributions.items() if value >= least}):
-        if matters:
-            marked.append((start, end))
+    strong = {term_id for term_id, value in contributions.items() if value >= least}
     pieces, position = [], 0
-    for start, end in marked:
+    for start, end in _marked(passage, tokens, strong):
         pieces += [passage[position:start], before, passage[start:end], after]
         position = end
     return "".join([*pieces, passage[position:]])
 
 
-def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tuple[int, int, bool]]:
+def _marked(passage: str, tokens: Tokens, strong: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Where the words with a strong token are, in order and apart."""
     words: list[tuple[int, int, bool]] = []
     for term_id, start, end in zip(tokens.term_ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True):
         matters = term_id in strong
-        if words and words[-1][1] >= start and passage[start:end].isalnum() and passage[start - 1 : start].isalnum():
-            begin, _, earlier = words[-1]
-            words[-1] = (begin, end, earlier or matters)
+        begin, last, earlier = words[-1] if words else (0, 0, False)
+        # Tokens may share characters (a Hangul syllable is several, once it is decomposed): they are of one word.
+        joined = passage[start:end].isalnum() and passage[start - 1 : start].isalnum()
+        if words and (start < last or (start == last and joined)):
+            words[-1] = (min(begin, start), max(last, end), earlier or matters)
         else:
             words.append((start, end, matters))
-    return words
+    return ((start, end) for start, end, matters in words if matters and end > start)
