@@ -32,6 +32,8 @@ from spladelite.errors import InvalidInput
 @click.option("--table", help="PATH is a SQLite file: add the rows of this table or view.")
 @click.option("--text-column", help="Column or key that holds the text (default: text).")
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
+@click.option("--types", help="Of CSV columns, such as zip=text,year=int,price=float; by default the values say it.")
+@click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
 @model_option
@@ -43,6 +45,8 @@ def add(
     table: str | None,
     text_column: str | None,
     id_column: str | None,
+    types: str | None,
+    text_columns: str | None,
     dense: str | None,
     replace: bool,
     model: str | None,
@@ -55,7 +59,8 @@ def add(
     \b
     .txt .md   one document a file, its path in the folder is its id
     .jsonl     one a line: text, id or _id, title, metadata; other keys become metadata
-    .csv       one a row, with the same columns
+    .csv       one a row, with the same columns; a column of numbers that all print back as they are
+               written becomes numbers, every other one stays text
     -          standard input, one a line
 
     Documents that are there already are skipped, so a command that was interrupted may be repeated. Blank texts are
@@ -76,7 +81,7 @@ def add(
             os.stat(path)
             if os.path.exists(database) and os.path.samefile(path, database):
                 raise InvalidInput(f"{path} is the database itself; give other files to add")
-    columns = Columns(text_column, id_column)
+    columns = Columns(text_column, id_column, column_types(types, text_columns))
     found = read_sources(paths, format, columns) if table is None else read_table(paths[0], table, columns)
     blank = 0
 
@@ -108,6 +113,17 @@ def add(
     else:
         note = f" ({blank} blank left out)" if blank else ""
         click.echo(f"{len(ids)} read{note}; {database} has {after} documents, {after - before} more than before")
+
+
+def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
+    """``--types`` and ``--text-columns`` as a kind for each column they name."""
+    kinds = dict.fromkeys(text_columns.split(",") if text_columns else (), "text")
+    for entry in types.split(",") if types else ():
+        name, _, kind = entry.rpartition("=")
+        if not name or kind not in ("text", "int", "float"):
+            raise click.BadParameter(f"{entry!r} is not NAME=text, NAME=int or NAME=float", param_hint="--types")
+        kinds[name] = kind
+    return kinds
 
 
 def _chain(first: Source, rest: Iterable[Source]) -> Iterator[Source]:
