@@ -110,6 +110,8 @@ class SpladeLite:
         )
         self._connections = self._session.connections
 
+    __init__.__doc__ = __doc__  # help() of the constructor shows the arguments too
+
     # --- searching ----------------------------------------------------------------------------------------------------
 
     def search(

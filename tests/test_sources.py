@@ -145,7 +145,9 @@ def test_a_csv_column_has_one_type(tmp_path: Path, values: list[str], expected: 
 def test_a_csv_column_has_the_type_that_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "text,zip,n,f\nt,7,007,1\n")
     columns = Columns(kinds={"zip": "text", "n": "int", "f": "float"})
-    assert [source.metadata for source in read_sources([str(path)], columns=columns)] == [{"zip": "7", "n": 7, "f": 1.0}]
+    assert [source.metadata for source in read_sources([str(path)], columns=columns)] == [
+        {"zip": "7", "n": 7, "f": 1.0}
+    ]
     for kinds, message in (({"zip": "int", "text": "int"}, "no int"), ({"missing": "int"}, "no column 'missing'")):
         with pytest.raises(InvalidInput, match=message):
             list(read_sources([str(path)], columns=Columns(kinds=kinds)))

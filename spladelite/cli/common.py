@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +23,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 database = click.argument("database", type=click.Path())
 model_option = click.option(
-    "--model", help="A model folder; by default the file's own, or the bundled one for a new file."
+    "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
@@ -80,5 +83,23 @@ def print_json(value: object) -> None:
 
 
 def dump(value: object) -> str:
-    """JSON; a BLOB becomes hexadecimal digits."""
-    return json.dumps(value, ensure_ascii=False, default=lambda blob: blob.hex())
+    """JSON; a BLOB becomes hexadecimal digits, and what standard output's encoding may not have an escape."""
+    encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+    return json.dumps(value, ensure_ascii=not encoding.startswith("utf"), default=lambda blob: blob.hex())
+
+
+class WordsCommand(click.Command):
+    """A command whose last words are one argument: without quotes, the message shows where they belong."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse too many arguments, and say how they were probably meant."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest:
+            names = [parameter.name for parameter in self.params if isinstance(parameter, click.Argument)]
+            database, *given = [str(ctx.params[name]) for name in names if name is not None]
+            words = [*given, *rest]
+            end = [words.pop()] if names[-1] == "id" else []
+            meant = f'{ctx.command_path} {shlex.quote(database)} "{" ".join(words)}" {" ".join(end)}'
+            ctx.fail(f"several words need quotes: {meant.rstrip()}")
+        return rest

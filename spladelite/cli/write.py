@@ -12,7 +12,6 @@ import click
 from spladelite.cli.common import (
     as_json,
     database,
-    model_option,
     open_database,
     print_json,
     print_size,
@@ -36,7 +35,9 @@ from spladelite.errors import InvalidInput
 @click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
-@model_option
+@click.option(
+    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+)
 @as_json
 def add(
     database: str,
