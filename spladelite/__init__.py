@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         ReadOnly,
         SpladeLiteError,
         TrainingError,
+        UnfindableText,
         UnsupportedFormat,
         WrongType,
     )
@@ -113,6 +114,7 @@ __all__ = [
     "TermMatch",
     "Tokens",
     "TrainingError",
+    "UnfindableText",
     "UnsupportedFormat",
     "Where",
     "WhereArgs",

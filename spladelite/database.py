@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.metadata_index import add_metadata_index
-from spladelite.errors import InvalidInput
+from spladelite.errors import InvalidInput, UnfindableText
 from spladelite.file.connection import Durability
 from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
@@ -46,7 +47,7 @@ from spladelite.upkeep.check import check as check_file
 from spladelite.upkeep.reencode import reencode
 from spladelite.upkeep.repair import repair as repair_file
 from spladelite.upkeep.slim import make_slim
-from spladelite.upkeep.stats import read_stats
+from spladelite.upkeep.stats import count_unfindable, read_stats
 
 
 class SpladeLite:
@@ -343,6 +344,9 @@ class SpladeLite:
         Raises:
             IdConflict: an id exists with other content; :meth:`upsert` replaces.
             InvalidText, InvalidVector, InvalidMetadata, InvalidInput, WrongType: by position.
+
+        Warns:
+            UnfindableText: documents have no term that the model knows, so that ``mode="splade"`` never finds them.
         """
         return self._ingest(texts, ids, metadata, vectors, progress, replace=False)
 
@@ -462,6 +466,8 @@ class SpladeLite:
     def check(self, repair: bool = False) -> list[Finding]:
         """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.
 
+        Documents without a term that the model knows are no damage; a warning, ``UnfindableText``, counts them.
+
         Args:
             repair: if something was found, rebuild the database from what can be read, in one transaction: the index
                 from the stored vectors; documents whose vectors are damaged are encoded again, for which the model is
@@ -473,6 +479,13 @@ class SpladeLite:
         """
         with self._connections.read() as connection:
             findings = check_file(connection, self._session.meta.layout, self._session.meta.slim)
+            unfindable = 0 if findings or self._session.meta.slim else count_unfindable(connection)
+        if unfindable:
+            warnings.warn(
+                f"{unfindable} of the documents have no term that the model knows: mode='splade' never finds them",
+                UnfindableText,
+                stacklevel=2,
+            )
         return findings + repair_file(self._session) if repair and findings else findings
 
     def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:

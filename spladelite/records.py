@@ -240,6 +240,8 @@ class Stats:
         kernel: ``"compiled"`` or ``"numpy"``.
         file_size: pages of the database in all, free ones included.
         sizes: bytes by part: ``text``, ``vectors``, ``postings``, …
+        unfindable: documents without a term that the model knows, which ``mode="splade"`` never finds; None for a slim
+            export, which cannot tell.
     """
 
     documents: int
@@ -258,6 +260,7 @@ class Stats:
     kernel: str
     file_size: int
     sizes: dict[str, int]
+    unfindable: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

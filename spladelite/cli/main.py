@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -48,7 +49,9 @@ class _Main(click.Group):
             if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may not have every character
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
@@ -73,6 +76,10 @@ class _Main(click.Group):
                 f"unexpected {type(error).__name__}: {error}; please report it, with what SPLADELITE_TRACEBACK=1 shows",
                 5,
             )
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {' '.join(in_words_of_the_command(str(message)).split())}", err=True)
 
 
 def _status(error: Error) -> int:

@@ -8,6 +8,7 @@ process may have written in between.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from spladelite.arguments import NewDocument, Vector
 from spladelite.documents.chunking import chunk
 from spladelite.documents.table import EncodedDocuments, Plan, insert, look_up, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
-from spladelite.errors import InvalidText, InvalidVector
+from spladelite.errors import InvalidText, InvalidVector, UnfindableText
 from spladelite.file.connection import Connections
 from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
@@ -73,6 +74,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
     batch that is stored, and the passages of each step of encoding.
     """
     ids: list[str] = []
+    without: list[str] = []
 
     def write(prepared: Prepared) -> Prepared:
         _write(target, prepared)
@@ -80,6 +82,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
 
     def done(prepared: Prepared) -> None:
         ids.extend(document.id for document in prepared.batch)
+        without.extend(without_terms(prepared.encoded))
         advance(len(prepared.batch), 0)
 
     with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
@@ -102,7 +105,25 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
                 done(writing.result())
             if ready is not None:
                 done(write(ready))
+    if without:
+        some = f"{len(without)} documents have" if len(without) > 1 else "one document has"
+        warnings.warn(
+            f"{some} no term that the model knows, such as {without[0]!r}: mode='splade' never finds what has none",
+            UnfindableText,
+            stacklevel=4,
+        )
     return ids
+
+
+def without_terms(encoded: EncodedDocuments) -> list[str]:
+    """Ids of the documents all of whose vectors are empty, as where the model's vocabulary has none of their letters."""
+    filled = np.diff(encoded.vectors.indptr) > 0
+    edges = np.cumsum([0, *(len(spans) for spans in encoded.spans)])
+    return [
+        document.id
+        for document, start, end in zip(encoded.documents, edges[:-1], edges[1:], strict=True)
+        if not filled[start:end].any()
+    ]
 
 
 def _prepare(target: Target, batch: Sequence[NewDocument], advance: Advance = lambda *_: None) -> Prepared:

@@ -23,6 +23,13 @@ _PARTS = {
     "dense_block": "dense",
 }
 
+_UNFINDABLE = """
+SELECT count(DISTINCT p.doc_id) FROM passage p WHERE length(p.impacts) = 0 AND NOT EXISTS (
+  SELECT 1 FROM document d JOIN passage q ON q.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1
+  WHERE d.doc_id = p.doc_id AND length(q.impacts) > 0
+)
+""".strip()
+
 
 def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
     """Count everything and measure every table."""
@@ -53,4 +60,11 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
         kernel=KERNEL,
         file_size=connection.pragma("page_count") * connection.pragma("page_size"),
         sizes=sizes,
+        unfindable=None if meta.slim else count_unfindable(connection),
     )
+
+
+def count_unfindable(connection: apsw.Connection) -> int:
+    """How many documents have no term in any passage."""
+    count: int = connection.execute(_UNFINDABLE).get
+    return count
