@@ -116,7 +116,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
 
 
 def without_terms(encoded: EncodedDocuments) -> list[str]:
-    """Ids of the documents all of whose vectors are empty, as where the model's vocabulary has none of their letters."""
+    """Ids of the documents all of whose vectors are empty: the model's vocabulary has nothing of them."""
     filled = np.diff(encoded.vectors.indptr) > 0
     edges = np.cumsum([0, *(len(spans) for spans in encoded.spans)])
     return [
