@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, InvalidMetadata, InvalidText, InvalidVector, WrongType
+from spladelite.json_values import json_values
 
 Vector = tuple[NDArray[np.int32], NDArray[np.float32]]
 
@@ -145,9 +146,13 @@ def check_unicode(text: str, where: str) -> None:
 
 
 def check_metadata(metadata: object, where: str = "metadata") -> str:
-    """Metadata as JSON text that reads back as the very same value."""
+    """Metadata as JSON text that reads back as the very same value, :mod:`spladelite.json_values` replaced."""
     if not isinstance(metadata, Mapping):
         raise WrongType(f"{where} is {_name(metadata)}; give a dict that can be written as JSON, or None")
+    try:
+        metadata = json_values(metadata)
+    except RecursionError as error:
+        raise InvalidMetadata(f"{where} cannot be written as JSON: {error}") from None
     try:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()

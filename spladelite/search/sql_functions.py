@@ -18,6 +18,7 @@ import apsw
 import apsw.ext
 
 from spladelite.arguments import check_count
+from spladelite.documents.filters import prepare_filters
 from spladelite.errors import InvalidInput
 from spladelite.search.document_score import score
 from spladelite.search.searcher import Query, Searcher, View
@@ -26,7 +27,11 @@ QueryOf = Callable[[View, str], Query]
 
 
 def register(connection: apsw.Connection, searcher: Searcher, query_of: QueryOf) -> None:
-    """Make both functions known on a connection. ``query_of`` turns a text into terms and weights."""
+    """Make these functions, and those of filters, known on a connection.
+
+    ``query_of`` turns a text into terms and weights.
+    """
+    prepare_filters(connection)
 
     def splade(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
         view = searcher.view(connection)
