@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -288,6 +289,21 @@ def test_types_do_not_mix() -> None:
     assert matches(connection, {"a": {"$gte": ""}}) == [3]
     assert matches(connection, {"a": {"$gte": 0, "$lte": "z"}}) == []
     assert matches(connection, {}) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_table_in_the_docs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "filters.md").read_text("utf-8")
+    table = [
+        [cell.strip() for cell in line[1:-1].split("|")]
+        for line in page[page.index('| `{"a": …}` |') :].split("\n\n")[0].splitlines()
+    ]
+    fields = [{} if cell == "*missing*" else {"a": json.loads(cell.strip("`"))} for cell in table[0][1:]]
+    connection = database(fields)
+    assert len(table) > 20
+    for condition, *cells in table[2:]:
+        expected = [i for i, cell in enumerate(cells, 1) if cell == "yes"]
+        assert set(cells) <= {"yes", ""}
+        assert matches(connection, {"a": json.loads(condition.strip("`"))}) == expected, condition
 
 
 def test_keys_with_dots_and_dollars_are_written_with_a_backslash() -> None:
