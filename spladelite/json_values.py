@@ -15,6 +15,7 @@ Nothing else is guessed: tuples, sets, bytes, arrays and objects are refused whe
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -50,6 +51,24 @@ def json_values(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: json_values(inner) for key, inner in value.items()}
     return [json_values(inner) for inner in value] if isinstance(value, list) else json_scalar(value)
+
+
+def canonical_json(text: str) -> str:
+    """JSON text that is equal for equal values: the order of keys does not matter, and true is not 1."""
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
+def merge_patch(target: object, patch: object) -> object:
+    """JSON merge patch (RFC 7396): objects are merged key by key, null takes a key away, all else replaces."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
 
 
 def moment(text: str) -> int | None:

@@ -27,12 +27,12 @@ from spladelite.errors import InvalidInput
 PAGE = "\n\f\n"  # between two pages; a form feed alone would join the words on both sides
 MAX_UNPACKED = 512 << 20
 
-_BLOCKS = frozenset(
-    "address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr"
-    " li main nav ol option p pre section table td th tr ul".split()
-)
-_HIDDEN = frozenset("head script style template noscript svg math iframe object".split())
-_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
+_BLOCK_TAGS = """
+    address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr
+    li main nav ol option p pre section table td th tr ul
+"""
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
+_HIDDEN = frozenset(["head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"])
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
 
 
@@ -51,7 +51,7 @@ def extract(content: bytes, format: str, decode: Callable[[bytes], str]) -> tupl
         return EXTRACTORS[format](content, decode)
     except InvalidInput:
         raise
-    except Exception as error:  # noqa: BLE001 - libraries raise anything over a damaged file
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise InvalidInput(f"cannot be read as {format} ({reason})") from error
 
@@ -68,7 +68,7 @@ class _Page(HTMLParser):
         self.hidden: list[str] = []
         self.preformatted = 0
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         if tag in _HIDDEN:
             self.hidden.append(tag)
         elif tag in ("body", "main", "article"):
@@ -97,7 +97,10 @@ class _Page(HTMLParser):
             self.parts.append(data if self.preformatted else re.sub(r"\s+", " ", data))
 
     def text(self) -> str:
-        lines = [line.strip(" \t") if not line.startswith("    ") else line.rstrip() for line in "".join(self.parts).split("\n")]
+        lines = [
+            line.strip(" \t") if not line.startswith("    ") else line.rstrip()
+            for line in "".join(self.parts).split("\n")
+        ]
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 

@@ -46,7 +46,7 @@ class Field:
 
 
 _NO_LIST = "'[]'"  # what the elements of an id or a text are those of
-_OWN = {"$id": Field("id", "'text'"), "$text": Field("text", "'text'")}
+OWN_FIELDS = {"$id": Field("id", "'text'"), "$text": Field("text", "'text'")}
 _ELEMENT = Field("element.value", "element.type", "")
 
 
@@ -76,8 +76,8 @@ class DictCompiler:
                 parts.append(f"({joined})")
             elif key == "$not":
                 parts.append(_complement(self.conditions(operand, depth + 1)))
-            elif key in _OWN:
-                parts.append(self.field(_OWN[key], key, operand, depth))
+            elif key in OWN_FIELDS:
+                parts.append(self.field(OWN_FIELDS[key], key, operand, depth))
             elif key.startswith("$"):
                 raise InvalidFilter(
                     f"{key!r} is not an operator that holds conditions; known are $and, $or, $not, and the fields $id "
@@ -85,7 +85,7 @@ class DictCompiler:
                 )
             elif _MEANT_OTHERWISE.fullmatch(key):
                 own = "$" + key.removeprefix("doc.")
-                instead = f"the document's own is {own!r}, " if own in _OWN else ""
+                instead = f"the document's own is {own!r}, " if own in OWN_FIELDS else ""
                 raise InvalidFilter(
                     f"{key!r} is easily meant otherwise: {instead}"
                     f"and the metadata key of this name is written with a backslash, {chr(92) + key!r}"

@@ -128,11 +128,13 @@ def prepare_filters(connection: apsw.Connection) -> None:
     connection.create_scalar_function("casefold", _sql_casefold, 1, deterministic=True)
 
 
-def _sql_moment(value: object) -> int | None:
+def _sql_moment(*values: object) -> int | None:
+    (value,) = values
     return moment(value) if isinstance(value, str) else None
 
 
-def _sql_casefold(value: object) -> str | None:
+def _sql_casefold(*values: object) -> str | None:
+    (value,) = values
     return value.casefold() if isinstance(value, str) else None
 
 

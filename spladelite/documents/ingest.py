@@ -13,21 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from spladelite.arguments import NewDocument
 from spladelite.documents.chunking import chunk
-from spladelite.documents.table import EncodedDocuments, Plan, insert, plan, remove, set_metadata
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, insert, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText
 from spladelite.file.connection import Connections
+from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
 from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
-from spladelite.records import SparseVectors
+from spladelite.records import Added, SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
 BATCH_ENCODED = 512
@@ -41,15 +40,13 @@ class Target:
 
     Attributes:
         connections: of the database.
-        follow: gets the file's record; from now on ``encode`` uses the model that it names.
-        encode: the model's side: documents to passages and vectors.
-        replace: whether an id that exists with other content is replaced, or an error.
+        models: of the file; they follow the file when it moves to another model.
+        on_conflict: what happens where an id exists with other content.
     """
 
     connections: Connections
-    follow: Callable[[Meta], object]
-    encode: Callable[[Sequence[NewDocument]], EncodedDocuments]
-    replace: bool
+    models: FileModels
+    on_conflict: OnConflict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,20 +59,22 @@ class Prepared:
     encoded: EncodedDocuments
 
 
-def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[int, int], object]) -> list[str]:
+def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[int, int], object]) -> Added:
     """Store documents in batches, each of them one transaction; returns the ids in order.
 
     While one batch is written, on a thread of its own, the next one is encoded. ``advance`` gets the documents and
     the newly encoded passages of each batch that is stored.
     """
-    ids: list[str] = []
+    added = Added()
 
     def write(prepared: Prepared) -> Prepared:
-        _write(target, prepared)
-        return prepared
+        return _write(target, prepared)
 
     def done(prepared: Prepared) -> None:
-        ids.extend(document.id for document in prepared.batch)
+        added.extend(document.id for document in prepared.batch)
+        added.new += prepared.plan.new
+        added.replaced += prepared.plan.replaced
+        added.unchanged += prepared.plan.unchanged
         advance(len(prepared.batch), len(prepared.encoded.vectors))
 
     with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
@@ -98,28 +97,30 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[
                 done(writing.result())
             if ready is not None:
                 done(write(ready))
-    return ids
+    return added
 
 
 def _prepare(target: Target, batch: Sequence[NewDocument]) -> Prepared:
     with target.connections.read() as connection:
         meta = read_meta(connection)
-        before = plan(connection, batch, target.replace)
-    target.follow(meta)
-    return Prepared(batch, meta, before, target.encode(before.insert))
+        before = plan(connection, batch, target.on_conflict)
+    target.models.follow(meta)
+    return Prepared(batch, meta, before, encode_documents(before.insert, target.models))
 
 
-def _write(target: Target, prepared: Prepared) -> None:
+def _write(target: Target, prepared: Prepared) -> Prepared:
+    """Store a prepared batch; returns what was done."""
     while prepared.plan.insert or prepared.plan.metadata:
         with target.connections.write() as connection:
             meta = read_meta(connection)
-            now = plan(connection, prepared.batch, target.replace)
+            now = plan(connection, prepared.batch, target.on_conflict)
             encoded = {document.id for document in prepared.plan.insert}
             if meta == prepared.meta and all(document.id in encoded for document in now.insert):
                 _apply(connection, meta.layout, now, prepared.encoded)
-                return
+                return dataclasses.replace(prepared, plan=now)
         # While the batch was being encoded, another process changed one of its documents, or the model: look again.
         prepared = _prepare(target, prepared.batch)
+    return prepared
 
 
 def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: EncodedDocuments) -> None:
@@ -145,26 +146,20 @@ def _batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
         yield batch
 
 
-def encode_documents(
-    documents: Sequence[NewDocument],
-    load: Callable[[], Encoder],
-    min_weight: float,
-    encode_dense: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
-) -> EncodedDocuments:
-    """Chunk and encode; ``load`` is only called if a document brings no vector.
+def encode_documents(documents: Sequence[NewDocument], models: FileModels) -> EncodedDocuments:
+    """Chunk, encode and quantise; a model is only loaded if a document brings no vector.
 
-    ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
-    ``encode_dense`` gives the passages' dense vectors, in a file that has them.
+    The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
-    encoded = _encode_sparse(documents, load, min_weight)
-    if encode_dense is None or not documents:
+    encoded = _encode_sparse(documents, models.sparse.load, models.meta.min_weight)
+    if not models.meta.dense or not documents:
         return encoded
     passages = [
         document.text[start:end]
         for document, spans in zip(documents, encoded.spans, strict=True)
         for start, end in spans
     ]
-    return dataclasses.replace(encoded, dense=encode_dense(passages))
+    return dataclasses.replace(encoded, dense=models.dense.documents(passages))
 
 
 def _encode_sparse(
@@ -178,7 +173,7 @@ def _encode_sparse(
     encoder = load()
     for i, document in enumerate(documents):
         if document.vector is None:
-            spans[i] = split(document.text, encoder)
+            spans[i] = passage_spans(document.text, encoder)
     passages = [
         document.text[start:end]
         for document, parts in zip(documents, spans, strict=True)
@@ -194,7 +189,7 @@ def _encode_sparse(
     return EncodedDocuments(documents, spans, quantize(SparseVectors.from_rows(rows)))
 
 
-def split(text: str, encoder: Encoder) -> list[tuple[int, int]]:
+def passage_spans(text: str, encoder: Encoder) -> list[tuple[int, int]]:
     """A text's passages as character spans, each within the encoder's window."""
     if len(text) <= encoder.window and text.isascii():  # no token is shorter than a character
         return [(0, len(text))]

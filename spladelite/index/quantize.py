@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spladelite.records import SparseVectors
 
 MAX_IMPACT = 255
+LARGEST_WEIGHT = 1e15  # sums of products of two weights over any vocabulary stay far inside float32
 SMALLEST_SCALE = np.nextafter(np.float32(0), np.float32(1))
 
 
@@ -62,6 +63,12 @@ def quantize(vectors: SparseVectors) -> QuantizedVectors:
         np.clip(impacts, 1, MAX_IMPACT).astype(np.uint8),
         scales,
     )
+
+
+def dequantize(vectors: QuantizedVectors) -> SparseVectors:
+    """The weights that are stored: impact times scale."""
+    weights = vectors.impacts * np.repeat(vectors.scales, np.diff(vectors.indptr))
+    return SparseVectors(vectors.indptr, vectors.terms, weights.astype(np.float32))
 
 
 def take(vectors: QuantizedVectors, rows: NDArray[np.intp]) -> QuantizedVectors:
