@@ -30,6 +30,8 @@ def list_documents(
     if ids is not None:
         named = np.sort(np.array([doc_id for doc_id, _ in places(connection, ids)], np.int64))
         doc_ids = named if doc_ids is None else np.intersect1d(named, doc_ids, assume_unique=True)
+    if doc_ids is not None and not len(doc_ids):
+        return []
     source, bindings = "document d", {}
     if doc_ids is not None:
         source, bindings = "carray(:ids) c CROSS JOIN document d ON d.doc_id = c.value", {"ids": int_array(doc_ids)}
@@ -52,10 +54,13 @@ def count_documents(connection: apsw.Connection, matching: Filter | None) -> int
 
 def get_documents(connection: apsw.Connection, ids: Sequence[str]) -> list[Document | None]:
     """The document with each id, in order; None where there is none."""
+    if not ids:
+        return []
     rows = connection.execute(
-        f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.id = c.value", (apsw.carray(ids),)
+        f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.id = c.value",
+        (apsw.carray(tuple(dict.fromkeys(ids))),),
     )
-    found = {document.id: document for document in map(read_document, rows)} if ids else {}
+    found = {document.id: document for document in map(read_document, rows)}
     return [found.get(id) for id in ids]
 
 
