@@ -19,7 +19,7 @@ import numpy as np
 
 from spladelite.arguments import NewDocument, Vector
 from spladelite.documents.chunking import chunk
-from spladelite.documents.table import EncodedDocuments, Plan, insert, look_up, plan, remove, set_metadata
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, insert, look_up, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText, InvalidVector, UnfindableText
 from spladelite.file.connection import Connections
@@ -29,7 +29,7 @@ from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize, stack
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
-from spladelite.records import SparseVectors
+from spladelite.records import Added, SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
 BATCH_ENCODED = 512
@@ -49,12 +49,12 @@ class Target:
     Attributes:
         connections: of the database.
         models: of the file; they follow the file when it moves to another model.
-        replace: whether an id that exists with other content is replaced, or an error.
+        on_conflict: what happens where an id exists with other content.
     """
 
     connections: Connections
     models: FileModels
-    replace: bool
+    on_conflict: OnConflict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,21 +67,23 @@ class Prepared:
     encoded: EncodedDocuments
 
 
-def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -> list[str]:
+def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -> Added:
     """Store documents in batches, each of them one transaction; returns the ids in order.
 
     While one batch is written, on a thread of its own, the next one is encoded. ``advance`` gets the documents of each
     batch that is stored, and the passages of each step of encoding.
     """
-    ids: list[str] = []
+    added = Added()
     without: list[str] = []
 
     def write(prepared: Prepared) -> Prepared:
-        _write(target, prepared)
-        return prepared
+        return _write(target, prepared)
 
     def done(prepared: Prepared) -> None:
-        ids.extend(document.id for document in prepared.batch)
+        added.extend(document.id for document in prepared.batch)
+        added.new += prepared.plan.new
+        added.replaced += prepared.plan.replaced
+        added.unchanged += prepared.plan.unchanged
         without.extend(without_terms(prepared.encoded))
         advance(len(prepared.batch), 0)
 
@@ -112,7 +114,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
             UnfindableText,
             stacklevel=4,
         )
-    return ids
+    return added
 
 
 def without_terms(encoded: EncodedDocuments) -> list[str]:
@@ -129,7 +131,7 @@ def without_terms(encoded: EncodedDocuments) -> list[str]:
 def _prepare(target: Target, batch: Sequence[NewDocument], advance: Advance = lambda *_: None) -> Prepared:
     with target.connections.read() as connection:
         meta = read_meta(connection)
-        before = plan(connection, batch, target.replace)
+        before = plan(connection, batch, target.on_conflict)
     target.models.follow(meta)
     for document in before.insert:  # checked against the model that the file had when the call began
         if document.vector is not None and document.vector[0].max(initial=0) >= meta.layout.vocabulary_size:
@@ -140,24 +142,26 @@ def _prepare(target: Target, batch: Sequence[NewDocument], advance: Advance = la
     return Prepared(batch, meta, before, encode_documents(before.insert, target.models, advance))
 
 
-def _write(target: Target, prepared: Prepared) -> None:
+def _write(target: Target, prepared: Prepared) -> Prepared:
+    """Store a prepared batch; returns what was done."""
     while prepared.plan.insert or prepared.plan.metadata:
         with target.connections.write() as connection:
             meta = read_meta(connection)
-            now = plan(connection, prepared.batch, target.replace)
+            now = plan(connection, prepared.batch, target.on_conflict)
             encoded = {document.id for document in prepared.plan.insert}
             if meta == prepared.meta and all(document.id in encoded for document in now.insert):
                 _apply(connection, meta.layout, now, prepared.encoded)
-                return
+                return dataclasses.replace(prepared, plan=now)
         # While the batch was being encoded, another process changed one of its documents, or the model: look again.
         prepared = _prepare(target, prepared.batch)
+    return prepared
 
 
-def change_text(target: Target, document: NewDocument) -> bool:
-    """Give a stored document another text, and keep its metadata where ``document`` has none; False if it is not there.
+def change_text(target: Target, document: NewDocument, change: Callable[[str], str] | None) -> bool:
+    """Give a stored document another text, and the metadata that ``change`` makes of its own; False if it is not there.
 
-    What stays is what the document has when the new text is written: while that was being encoded, others may have
-    changed the document's metadata, or have deleted it.
+    What is changed, or stays, is what the document has when the new text is written: while that was being encoded,
+    others may have changed the document's metadata, or have deleted it.
     """
     while True:
         with target.connections.read() as connection:
@@ -175,7 +179,7 @@ def change_text(target: Target, document: NewDocument) -> bool:
             stored = look_up(connection, [document.id]).get(document.id)
             if stored is None:
                 return False
-            metadata = stored.metadata if document.metadata is None else document.metadata
+            metadata = stored.metadata if change is None else change(stored.metadata)
             if stored.content_hash == document.content_hash:
                 set_metadata(connection, stored, metadata)
                 return True
