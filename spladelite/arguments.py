@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -159,6 +160,21 @@ def check_unicode(text: str, where: str) -> None:
             f"{where} holds a lone surrogate at character {error.start}, which is not valid Unicode; "
             f"decode the source with errors='replace'"
         ) from None
+
+
+def check_path(path: object, name: str = "path") -> str:
+    """The path of a file, as a str."""
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    if not isinstance(path, str):
+        raise WrongType(f"{name} is {_name(path)}; give the path of a file as a str or a Path")
+    if not path or "\0" in path:
+        raise InvalidInput(f"{name} is {path!r}; give the path of a file")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} is {path!r}, which is no name of a file here") from None
+    return path
 
 
 def check_statement(query: object) -> str:

@@ -12,6 +12,7 @@ from spladelite.arguments import (
     check_count,
     check_id,
     check_ids,
+    check_path,
     check_statement,
     check_text,
     check_timeout,
@@ -28,7 +29,7 @@ from spladelite.documents.ingest import Target, change_text, ingest, passage_spa
 from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
 from spladelite.documents.metadata_index import add_metadata_index
 from spladelite.documents.table import OnConflict
-from spladelite.errors import InvalidInput, UnfindableText
+from spladelite.errors import InvalidInput, UnfindableText, WrongType
 from spladelite.file.connection import Durability
 from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
@@ -305,6 +306,10 @@ class SpladeLite:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
+        if not isinstance(hit, Hit):
+            raise WrongType(f"hit is of type {type(hit).__name__}; give a Hit of a search")
+        if not isinstance(before, str) or not isinstance(after, str):
+            raise WrongType("before and after must be str, such as '<b>' and '</b>'")
         tokens = self._session.models.sparse.load().tokenize(hit.passage.text)
         return highlight(hit.passage.text, tokens, hit.query, before, after)
 
@@ -718,7 +723,7 @@ class SpladeLite:
             self._session.changed()
 
     def _target(self, path: str | os.PathLike[str]) -> str:
-        target = os.fspath(path)
+        target = check_path(path)
         if os.path.realpath(target) == os.path.realpath(self._session.path):
             raise InvalidInput(f"{target} is this database itself; give another path")
         if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):

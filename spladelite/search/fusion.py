@@ -113,7 +113,8 @@ def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
             raise WrongType(f"weights[{name!r}] is of type {type(weight).__name__}; give a number")
-        if not 0 <= weight <= LARGEST_WEIGHT:
+        exact = weight.item() if isinstance(weight, np.number) else weight  # float16 cannot hold the limit
+        if not 0 <= exact <= LARGEST_WEIGHT:
             raise InvalidInput(f"weights[{name!r}] is {weight!s:.60}; give a number from 0 to {LARGEST_WEIGHT:g}")
     if not any(weights.values()):
         raise InvalidInput(f"all weights are 0; give at least one of {names} a weight above 0")

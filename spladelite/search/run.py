@@ -55,6 +55,10 @@ class _Moved(Exception):
 
 def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank | None, rerank_top: int) -> list[Hit]:
     """The hits of one query, best first; with ``rerank`` in the order of its scores."""
+    if rerank is not None and not callable(rerank):
+        raise WrongType(
+            f"rerank is of type {type(rerank).__name__}; give a function of the query and a list of passages"
+        )
     if rerank is None:
         return _until_it_stays(lambda: _hits(index, request, *_encode(index, request, [query])))
     if request.diversity or not request.text:
