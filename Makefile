@@ -17,9 +17,10 @@ help:
 
 # The demo needs what a user gets from pip: no development tools, no torch.
 .venv-demo/ready: pyproject.toml setup.py
-	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@echo "installing into .venv-demo, about a minute"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/pip install --quiet --quiet --disable-pip-version-check --editable .
+	@touch $@
 
 EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)
 
@@ -29,7 +30,7 @@ $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 	touch $@
 
 demo: .venv-demo/ready
-	.venv-demo/bin/python examples/stdlib_search.py
+	@.venv-demo/bin/python examples/stdlib_search.py
 
 test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
