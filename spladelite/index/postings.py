@@ -3,12 +3,14 @@
 A *segment* holds at most 65,536 passages, numbered 0, 1, 2, … inside it: a passage's *ordinal* fits uint16. One term's
 posting list in one segment is one blob. ::
 
-    posting list := numbers, impact × count      n = passages of the segment
-    numbers      := the count ordinals as in ``spladelite/index/ascending.py``, blocks = ceil(n / 256); each < n
-    impact       := uint8                        1 to 255
+    posting list := ordinals, impact × count     n = passages of the segment
+    ordinals     := short | long                 strictly ascending, each < n
+    short        := uint16 × count               little-endian; where that is no longer than long
+    long         := numbers                      as in ``spladelite/index/ascending.py``, blocks = ceil(n / 256)
+    impact       := uint8                        1 to 255; of a word: how often it is in the document
 
 ``count`` and ``n`` are stored beside the blob, so a length that does not fit them is damage. A posting takes 2⅛ bytes,
-and each list 32 for a whole segment.
+and a long list 32 more in a whole segment; a short one, of up to 37 postings there, takes 3 bytes a posting.
 
 In memory a list is kept in one of two shapes that the kernels add up fast, and of which no byte can lead them out of a
 65,536-entry accumulator. Length and ``n`` tell which it is; integers are little-endian. ::
@@ -20,7 +22,8 @@ In memory a list is kept in one of two shapes that the kernels add up fast, and 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +39,7 @@ Impacts = NDArray[np.uint8]
 class Lists(NamedTuple):
     """Posting lists one after another: those of ``terms[i]`` lie from ``indptr[i]`` to ``indptr[i + 1]``."""
 
-    terms: list[int]
+    terms: list[int]  # ascending
     indptr: NDArray[np.int64]
     ordinals: Ordinals
     impacts: Impacts
@@ -46,18 +49,37 @@ class Lists(NamedTuple):
         span = slice(self.indptr[i], self.indptr[i + 1])
         return self.ordinals[span], self.impacts[span]
 
+    def take(self, rows: NDArray[np.intp]) -> Lists:
+        """Some of the lists, in the given order."""
+        counts = np.diff(self.indptr)[rows]
+        indptr = np.concatenate(([0], np.cumsum(counts)))
+        entries = np.repeat(self.indptr[:-1][rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+        return Lists([self.terms[i] for i in rows.tolist()], indptr, self.ordinals[entries], self.impacts[entries])
+
+
+def is_short(count: int, size: int) -> bool:
+    """Whether the ordinals of ``count`` postings in a segment of ``size`` passages are written in two bytes each."""
+    return count <= ascending.upper_length(count, ascending.blocks_of(size))
+
 
 def blob_length(count: int, size: int) -> int:
     """Bytes of a stored list of ``count`` postings in a segment of ``size`` passages."""
-    return 2 * count + ascending.upper_length(count, ascending.blocks_of(size))
+    return 2 * count + min(count, ascending.upper_length(count, ascending.blocks_of(size)))
 
 
 def encode(lists: Lists, size: int) -> list[bytes]:
     """The stored blobs of posting lists. Ordinals strictly ascending in each and below ``size``."""
     impacts = lists.impacts.tobytes()
     bounds = lists.indptr.tolist()
-    numbers = ascending.encode(lists.ordinals, lists.indptr, ascending.blocks_of(size))
-    return [blob + impacts[a:b] for blob, a, b in zip(numbers, bounds, bounds[1:], strict=False)]
+    short = [is_short(b - a, size) for a, b in pairwise(bounds)]
+    ordinals = lists.ordinals.astype("<u2", copy=False).tobytes()
+    is_long = ~np.array(short, bool)
+    long = lists.take(np.flatnonzero(is_long)) if is_long.any() else None
+    numbers = iter(ascending.encode(long.ordinals, long.indptr, ascending.blocks_of(size)) if long else ())
+    return [
+        (ordinals[2 * a : 2 * b] if is_pair else next(numbers)) + impacts[a:b]
+        for is_pair, (a, b) in zip(short, pairwise(bounds), strict=True)
+    ]
 
 
 def decode(blob: bytes, count: int, size: int) -> bytes:
@@ -67,7 +89,10 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
     expected = blob_length(count, size)
     if len(blob) != expected:
         raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
-    ordinals = ascending.decode([blob[:-count]], np.array([0, count]), ascending.blocks_of(size))
+    if is_short(count, size):
+        ordinals = np.frombuffer(blob, "<u2", count).astype(np.int32)
+    else:
+        ordinals = ascending.decode([blob[:-count]], np.array([0, count]), ascending.blocks_of(size))
     impacts = np.frombuffer(blob, np.uint8, count, len(blob) - count)
     if ordinals[-1] >= size:
         raise ValueError(f"ordinal {ordinals[-1]} in a segment of {size} passages")
@@ -102,9 +127,13 @@ def split(postings: bytes, size: int) -> tuple[Ordinals, Impacts]:
     return np.frombuffer(postings, "<u2", count), np.frombuffer(postings, np.uint8, count, 2 * count)
 
 
-def invert(indptr: NDArray[np.int64], terms: NDArray[np.int32], impacts: Impacts) -> Lists:
+def invert(indptr: NDArray[np.int64], terms: NDArray[Any], impacts: Impacts) -> Lists:
     """The posting lists of the vectors of at most 65,536 passages, terms ascending."""
-    ordinals = np.repeat(np.arange(len(indptr) - 1, dtype=np.uint16), np.diff(indptr))
+    return group(terms, np.repeat(np.arange(len(indptr) - 1, dtype=np.uint16), np.diff(indptr)), impacts)
+
+
+def group(terms: NDArray[Any], ordinals: Ordinals, impacts: Impacts) -> Lists:
+    """The posting lists of single postings ``(nnz,)``, whose ordinals ascend among those of a term."""
     # NumPy sorts 16-bit keys by radix, wider ones by comparison.
     keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
     order = np.argsort(keys, kind="stable")
