@@ -22,6 +22,7 @@ In memory a list is kept in one of two shapes that the kernels add up fast, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -103,6 +104,49 @@ def decode(blob: bytes, count: int, size: int) -> bytes:
     return in_memory(ordinals.astype(np.uint16), impacts, size)
 
 
+def decode_many(terms: Sequence[int], counts: Sequence[int], blobs: Sequence[bytes], size: int) -> Lists:
+    """Many stored blobs of one segment; :class:`ValueError` as :func:`decode`."""
+    for count, blob in zip(counts, blobs, strict=True):
+        if count < 1 or count > size or len(blob) != blob_length(count, size):
+            raise ValueError(f"{len(blob)} bytes for {count} postings in a segment of {size} passages")
+    indptr = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    ordinals = np.empty(indptr[-1], np.int32)
+    short = np.array([is_short(count, size) for count in counts], bool)
+    in_short = np.repeat(short, counts)
+    pairs = b"".join([blob[: 2 * n] for blob, n, two in zip(blobs, counts, short.tolist(), strict=True) if two])
+    ordinals[in_short] = np.frombuffer(pairs, "<u2")
+    if not short.all():
+        rows = [blob[:-n] for blob, n, two in zip(blobs, counts, short.tolist(), strict=True) if not two]
+        of_long = np.append(0, np.cumsum(np.array(counts)[~short]))
+        ordinals[~in_short] = ascending.decode(rows, of_long, ascending.blocks_of(size))
+    impacts = np.frombuffer(b"".join([blob[-n:] for blob, n in zip(blobs, counts, strict=True)]), np.uint8)
+    rises = np.diff(ordinals, prepend=-1) > 0
+    rises[indptr[:-1]] = True
+    if not rises.all() or (ordinals >= size).any() or not impacts.all():
+        raise ValueError("ordinals that do not ascend or are not in the segment, or an impact of 0")
+    return Lists(list(terms), indptr, ordinals.astype(np.uint16), impacts)
+
+
+def concatenate(parts: Sequence[Lists]) -> Lists:
+    """The posting lists of neighbouring parts of a segment together: those of one term become one list."""
+    terms = np.concatenate([np.empty(0, np.int64), *(np.array(part.terms, np.int64) for part in parts)])
+    counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.indptr) for part in parts)])
+    starts = np.append(0, np.cumsum(counts))
+    every = Lists(
+        terms.tolist(),
+        starts,
+        np.concatenate([np.empty(0, np.uint16), *(part.ordinals for part in parts)]),
+        np.concatenate([np.empty(0, np.uint8), *(part.impacts for part in parts)]),
+    )
+    ordered = every.take(np.argsort(terms, kind="stable"))
+    sorted_terms = np.array(ordered.terms, np.int64)
+    first = np.flatnonzero(np.diff(sorted_terms, prepend=-1))
+    return Lists(
+        sorted_terms[first].tolist(), np.append(ordered.indptr[first], len(every.ordinals)), *ordered[2:]
+    )
+
+
 def is_full(count: int, size: int) -> bool:
     """Whether a list is kept full in memory: from this share on, adding zeros up is faster than jumping."""
     return 8 * count >= size
@@ -127,6 +171,12 @@ def split(postings: bytes, size: int) -> tuple[Ordinals, Impacts]:
     return np.frombuffer(postings, "<u2", count), np.frombuffer(postings, np.uint8, count, 2 * count)
 
 
+def order_by_term(terms: NDArray[Any]) -> NDArray[np.intp]:
+    """The stable order that sorts term ids: NumPy sorts 16-bit keys by radix, wider ones by comparison."""
+    keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
+    return np.argsort(keys, kind="stable")
+
+
 def invert(indptr: NDArray[np.int64], terms: NDArray[Any], impacts: Impacts) -> Lists:
     """The posting lists of the vectors of at most 65,536 passages, terms ascending."""
     return group(terms, np.repeat(np.arange(len(indptr) - 1, dtype=np.uint16), np.diff(indptr)), impacts)
@@ -134,9 +184,7 @@ def invert(indptr: NDArray[np.int64], terms: NDArray[Any], impacts: Impacts) -> 
 
 def group(terms: NDArray[Any], ordinals: Ordinals, impacts: Impacts) -> Lists:
     """The posting lists of single postings ``(nnz,)``, whose ordinals ascend among those of a term."""
-    # NumPy sorts 16-bit keys by radix, wider ones by comparison.
-    keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
-    order = np.argsort(keys, kind="stable")
+    order = order_by_term(terms)
     terms = terms[order]
     starts = np.append(0, np.flatnonzero(terms[1:] != terms[:-1]) + 1)[: len(terms)]
     return Lists(terms[starts].tolist(), np.append(starts, len(terms)), ordinals[order], impacts[order])
