@@ -28,7 +28,6 @@ from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
 from spladelite.file.user_sql import run_user_sql
 from spladelite.file_models import FileModels
-from spladelite.index import words
 from spladelite.index.quantize import drop_small_weights
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
@@ -248,7 +247,7 @@ class SpladeLite:
         """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""
         (encoded,) = encode_queries([query], ("splade",), None, self._session.models)
         with self._session.index.view() as view:
-            weights = look_up_query(view, encoded, ("splade",), self._session.models).weights
+            weights = look_up_query(view, encoded, ("splade",)).weights
             return explain_sql(view.connection, weights, read_terms(view.connection, [term for term, _ in weights]))
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -416,8 +415,6 @@ class SpladeLite:
         """Rewrite the index into the fewest segments, without dead postings, and give free space back to the disk."""
         with self._session.writing() as connection:
             merge_all(connection, self._session.meta.layout)
-            if self._session.meta.layout.bm25:
-                words.optimize(connection)
         with self._connections.outside_transaction() as connection:
             connection.execute("VACUUM")
 

@@ -41,9 +41,11 @@ class Segment:
             None when every passage is a document of its own.
         terms: uint8, bit t (big-endian in each byte) is set where the segment has a posting list of term t; None when
             that is not known.
-        lengths: int64 ``(n,)``, how many words a document has, at its first passage; else 0. None without words.
+        lengths: float32 ``(n,)``, how many words a document has, at its first passage; else 0. None without words.
         words: int64, ascending, the term ids of words that the segment has posting lists of; None without words.
         max_scale: the largest of the scales.
+        starts: int32 ``(documents + 1,)``, the first passage of each document, then n; None like ``document_of``.
+        documents, total_length: how many documents it has, dead ones included, and words in all of them.
     """
 
     segment_id: int
@@ -51,15 +53,35 @@ class Segment:
     scales: NDArray[np.float32]
     document_of: NDArray[np.int32] | None
     terms: NDArray[np.uint8] | None = None
-    lengths: NDArray[np.int64] | None = None
+    lengths: NDArray[np.float32] | None = None
     words: NDArray[np.int64] | None = None
     max_scale: float = field(init=False)
+    starts: NDArray[np.int32] | None = field(init=False)
+    documents: int = field(init=False)
+    total_length: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_scale", float(self.scales.max(initial=0)))
+        starts = None
+        if self.document_of is not None:
+            first = np.flatnonzero(np.diff(self.document_of, prepend=-1))
+            starts = np.append(first, len(self.scales)).astype(np.int32)
+        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "documents", len(self.scales) if starts is None else len(starts) - 1)
+        total = 0.0 if self.lengths is None else float(self.lengths.sum(dtype=np.float64))
+        object.__setattr__(self, "total_length", total)
 
     def __len__(self) -> int:
         return len(self.passage_ids)
+
+    def documents_of(self, ordinals: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The first passage of each document that some passages belong to, ascending, and how many passages it has."""
+        if self.document_of is None or self.starts is None:
+            first = np.unique(ordinals)
+            return first, np.ones(len(first), np.intp)
+        documents = np.unique(self.document_of[ordinals])
+        first = self.starts[documents].astype(np.intp)
+        return first, self.starts[documents + 1] - first
 
     def has_term(self, term: int) -> bool:
         """Whether a posting list of the term must be there."""
@@ -173,8 +195,8 @@ def bm25_weights(counts: NDArray[np.int64], documents: int) -> list[float]:
     return weights
 
 
-def bm25_norms(lengths: NDArray[np.int64], average: float) -> NDArray[np.float32]:
+def bm25_norms(lengths: NDArray[np.float32], average: float) -> NDArray[np.float32]:
     """``k1 · (1 - b + b · length / average)``, as a kernel takes it: float32 ``(65536,)``."""
     norms = np.ones(MAX_SEGMENT, np.float32)
-    norms[: len(lengths)] = K1 * (1 - B + B * lengths / average)
+    norms[: len(lengths)] = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * lengths
     return norms

@@ -105,6 +105,24 @@ class WordCounts:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @staticmethod
+    def concatenate(parts: Sequence[WordCounts]) -> WordCounts:
+        """All texts of several."""
+        lengths = [np.diff(part.indptr) for part in parts]
+        return WordCounts(
+            np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
+            np.concatenate([np.empty(0, np.int64), *(part.terms for part in parts)]),
+            np.concatenate([np.empty(0, np.uint8), *(part.frequencies for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> WordCounts:
+        """The given texts, in the given order."""
+        counts = np.diff(self.indptr)[rows]
+        indptr = np.concatenate(([0], np.cumsum(counts)))
+        entries = np.repeat(self.indptr[:-1][rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+        return WordCounts(indptr, self.terms[entries], self.frequencies[entries], self.lengths[rows])
+
 
 class _Known(dict[str, tuple[int, ...]]):
     """Chunks and the term ids that they give a document."""

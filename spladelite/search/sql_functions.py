@@ -31,7 +31,7 @@ def register(connection: apsw.Connection, searcher: Searcher, models: FileModels
 
     def query_of(view: View, text: str) -> QueryWeights:
         (encoded,) = encode_queries([text], ("splade",), None, models)
-        return look_up_query(view, encoded, ("splade",), models).weights
+        return look_up_query(view, encoded, ("splade",)).weights
 
     def splade(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
         view = searcher.view(connection)
