@@ -105,6 +105,18 @@ class WordCounts:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def equals(self, other: WordCounts) -> bool:
+        """Whether both have the same words of the same texts."""
+        return all(
+            np.array_equal(mine, its)
+            for mine, its in (
+                (self.indptr, other.indptr),
+                (self.terms, other.terms),
+                (self.frequencies, other.frequencies),
+                (self.lengths, other.lengths),
+            )
+        )
+
     @staticmethod
     def concatenate(parts: Sequence[WordCounts]) -> WordCounts:
         """All texts of several."""
