@@ -29,7 +29,7 @@ from spladelite.training.report import needs
 from spladelite.training.state import TRAINING, check_folder, finished
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
