@@ -46,9 +46,7 @@ class Upgrade:
                     if not side.execute("SELECT 1 FROM segment WHERE segment_id = ?", (segment_id,)).get:
                         words = _words_of(connection, segment, advance)
                         with side:
-                            side.execute(
-                                "INSERT INTO segment VALUES (?, ?, ?)", (segment_id, *word_columns(words))
-                            )
+                            side.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment_id, *word_columns(words)))
                             write_lists(side, segment_id, len(segment), words.lists)
 
     def apply(self, connection: apsw.Connection, path: str) -> None:
@@ -90,7 +88,7 @@ class Upgrade:
 
 
 def _has_words(connection: apsw.Connection) -> bool:
-    return connection.execute("SELECT value FROM meta WHERE key = 'bm25'").get == "1"
+    return bool(connection.execute("SELECT value FROM meta WHERE key = 'bm25'").get == "1")
 
 
 def _side_path(path: str) -> str:

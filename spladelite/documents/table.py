@@ -174,9 +174,7 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
     if layout.bm25:
         assert encoded.words is not None
         append_words(connection, doc_ids, encoded.words)
-    connection.executemany(
-        "INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread))
-    )
+    connection.executemany("INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread)))
     if layout.dimension:
         assert encoded.dense is not None
         dense.insert(

@@ -156,7 +156,11 @@ def search(
         return best
     others = np.isin(found.doc_ids, np.setdiff1d(also, best[0]))
     rest = best_documents(found.doc_ids[others], found.passage_ids[others], scores[others], len(found))
-    return tuple(map(np.concatenate, zip(best, rest, strict=True)))  # type: ignore[return-value]
+    return (
+        np.concatenate((best[0], rest[0])),
+        np.concatenate((best[1], rest[1])),
+        np.concatenate((best[2], rest[2])),
+    )
 
 
 def best_documents(

@@ -142,9 +142,7 @@ def concatenate(parts: Sequence[Lists]) -> Lists:
     ordered = every.take(np.argsort(terms, kind="stable"))
     sorted_terms = np.array(ordered.terms, np.int64)
     first = np.flatnonzero(np.diff(sorted_terms, prepend=-1))
-    return Lists(
-        sorted_terms[first].tolist(), np.append(ordered.indptr[first], len(every.ordinals)), *ordered[2:]
-    )
+    return Lists(sorted_terms[first].tolist(), np.append(ordered.indptr[first], len(every.ordinals)), *ordered[2:])
 
 
 def is_full(count: int, size: int) -> bool:

@@ -40,7 +40,6 @@ from spladelite.index.word_rows import (
     merge_words,
     pack_ids,
     posting_checksum,
-    remove_words,
     unpack_ids,
 )
 
@@ -135,7 +134,9 @@ def _rewrite(
     words_of: WordsOf | None = None,
 ) -> None:
     """Replace the segments ``old`` by new ones over the living passages from ``first`` to ``last``."""
-    remaining = sorted((read_segment(connection, segment_id) for segment_id in old), key=lambda s: int(s.passage_ids[0]))
+    remaining = sorted(
+        (read_segment(connection, segment_id) for segment_id in old), key=lambda s: int(s.passage_ids[0])
+    )
     for start, end in _segment_ranges(connection, layout, first, last):
         passages = read_passages(connection, layout, start, end)
         words = None
@@ -166,9 +167,7 @@ def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, las
     return [*ranges, (start, last)] if size else ranges
 
 
-def write_segment(
-    connection: apsw.Connection, passages: PassageVectors, words: SegmentWords | None, last: int
-) -> None:
+def write_segment(connection: apsw.Connection, passages: PassageVectors, words: SegmentWords | None, last: int) -> None:
     """Store one segment over ``passages``, with the words of their documents, and its posting rows."""
     size = len(passages)
     starts = passages.passage_ids == passages.doc_ids

@@ -75,7 +75,7 @@ class Settings:
     tail_size: int | None
     segment_size: int | None
     bm25: bool | None
-    language: str | None | EllipsisType = ...
+    language: str | EllipsisType | None = ...
 
     @staticmethod
     def given(

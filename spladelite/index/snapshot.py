@@ -266,7 +266,8 @@ def _tail_part(
     order = order_by_term(terms)
     passage_ids = rows.passage_ids[begin:end]
     is_start = passage_ids == rows.doc_ids[begin:end]
-    terms, ordinals = terms[order].astype(np.int64), ordinals[order]
+    ordinals = ordinals[order]
+    every_term = terms[order].astype(np.int64)
     impacts = vectors.impacts[indptr[0] : indptr[-1]][order]
     lengths = None
     if words is not None:
@@ -276,7 +277,7 @@ def _tail_part(
         lengths[is_start] = chosen.lengths
         order = np.argsort(chosen.terms, kind="stable")
         of_words = np.flatnonzero(is_start).astype(np.uint16).repeat(np.diff(chosen.indptr))
-        terms = np.concatenate((terms, chosen.terms[order]))
+        every_term = np.concatenate((every_term, chosen.terms[order]))
         ordinals = np.concatenate((ordinals, of_words[order]))
         impacts = np.concatenate((impacts, chosen.frequencies[order]))
     return TailPart(
@@ -287,7 +288,7 @@ def _tail_part(
             None if is_start.all() else (np.cumsum(is_start) - 1).astype(np.int32),
             lengths=lengths,
         ),
-        terms,
+        every_term,
         ordinals,
         impacts,
     )

@@ -6,7 +6,7 @@ that one part ranks low is not taken for one that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +67,20 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
     return passage_ids, scores
 
 
+def rank_with_parts(
+    searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query
+) -> Iterator[tuple[int, float, int, float | None, float | None, float | None]]:
+    """The best documents: doc_id, score, passage_id, and the scores that SPLADE, BM25 and dense vectors give."""
+    found = _candidates(searcher, view, request, parts, query)
+    fused = _fuse(found, request, parts, query, request.k)
+    for doc_id, score in zip(fused.ids.tolist(), fused.scores.tolist(), strict=True):
+        place = int(np.searchsorted(found.doc_ids, doc_id))
+        splade, bm25, dense = (
+            float(found.scores[name][place]) if name in found.scores else None for name in ("splade", "bm25", "dense")
+        )
+        yield doc_id, score, int(found.passage_ids[place]), splade, bm25, dense
+
+
 def explain_parts(
     explanation: Explanation,
     searcher: Searcher,
@@ -123,9 +137,7 @@ def _candidates(
         if "dense" in parts and query.vector is not None:
             allowed = None if request.matching is None else _allowed(view, request.matching)
             verified = view.snapshot.verified_blocks
-            dense = dense_blocks.search(
-                view.connection, query.vector, depth, allowed, verified, also=documents.doc_ids
-            )
+            dense = dense_blocks.search(view.connection, query.vector, depth, allowed, verified, also=documents.doc_ids)
             documents = _documents(view.snapshot, np.concatenate((documents.doc_ids, dense[0])))
         else:
             dense = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))

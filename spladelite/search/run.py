@@ -5,7 +5,7 @@ A file may move to another model (``reencode``) between the two; then the query 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,7 +92,8 @@ def _encode(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -
 def _encode_many(
     index: OpenIndex, request: Request, queries: Sequence[QueryInput]
 ) -> tuple[tuple[str, ...], list[EncodedQuery]]:
-    parts = request.parts(index.models.meta.layout)
+    vectors = all(isinstance(query, Mapping) for query in queries)
+    parts = request.parts(index.models.meta.layout, vectors)
     try:
         return parts, encode_queries(queries, parts, request.encoder, index.models)
     except ModelError:

@@ -228,13 +228,9 @@ class Searcher:
             if found is not None:
                 return found
         least = request.min_score or 0.0
-        return self.ranked(
-            view, query, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least)
-        )
+        return self.ranked(view, query, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least))
 
-    def ranked(
-        self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]
-    ) -> T:
+    def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:
         """What ``rank`` makes of the posting lists of a query's terms and words, one of them at least."""
         search = TopK(view.snapshot, self._cache, query, words, self._allowed(view, request), rank)
         self._local.topk = search
