@@ -3,15 +3,15 @@
 A text is divided into *chunks*: runs of letters, digits and marks, with single connectors (``. @ _ + : / # -``) inside.
 A chunk gives
 
-- the words between its connectors: case-folded, without accents, stemmed (Snowball). A word in a script that is not that
-  of the file's language is stemmed by the most spoken language of its script (Arabic, Russian, Hindi, …);
+- the words between its connectors: case-folded, without accents, stemmed (Snowball). A word in a script that is not
+  that of the file's language is stemmed by the most spoken language of its script (Arabic, Russian, Hindi, …);
 - where a script has no spaces (Chinese, Japanese, Thai, …), and for Korean, overlapping pairs of characters instead of
   words; documents also have each Chinese character alone, for queries of one character;
-- ``camelCase`` by part and whole, and the chunk as a whole if it has a digit, ``.``, ``_`` or ``@`` besides a connector:
+- ``camelCase`` by part and whole, and the chunk as a whole if it has a connector and a digit, ``.``, ``_`` or ``@``:
   ``v1.2.3``, ``snake_case``, an e-mail address.
 
-A word's term id is :data:`~spladelite.index.scoring.WORD`, a bit that no entry of a model's vocabulary has, and 46 bits of a hash: no dictionary
-has to be read, kept, or protected from damage. Two of a million words share an id with a probability of 0.7 %.
+A word's term id is ``WORD``, a bit that no entry of a model's vocabulary has, and 46 bits of a hash: no dictionary has
+to be read, kept, or protected from damage. Two of a million words share an id with a probability of 0.7 %.
 """
 
 from __future__ import annotations
