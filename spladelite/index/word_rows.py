@@ -75,7 +75,7 @@ def words_checksum(doc_id: int, length: int, terms: bytes, frequencies: bytes) -
     return crc32(frequencies, crc32(terms, crc32(struct.pack("<2q", doc_id, length))))
 
 
-def remove_words(connection: apsw.Connection, doc_ids: Sequence[int]) -> None:
+def remove_words(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> None:
     """Take documents out of the tail; those that are not in it are passed over."""
     connection.execute(
         "DELETE FROM document_words WHERE doc_id IN (SELECT value FROM carray(?))", (int_array(doc_ids),)

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, WrongType
-from spladelite.search.query_weights import Query
 
 FUSIONS = ("convex", "rrf")
 RRF_CONSTANT = 60
@@ -80,7 +79,7 @@ def fuse(
     return Fused(doc_ids[best], total[best], {name: values[best] for name, values in contributions.items()})
 
 
-def default_weights(parts: Sequence[str], query: Query) -> dict[str, float]:
+def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
     Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
@@ -91,7 +90,7 @@ def default_weights(parts: Sequence[str], query: Query) -> dict[str, float]:
     others = [name for name in parts if name != "bm25"]
     if not others:
         return dict.fromkeys(parts, 1.0)
-    lexical = min(len(query.words) / WORDS_FOR_EQUAL_WEIGHT, 1.0) / (2 * len(others)) if "bm25" in parts else 0.0
+    lexical = min(words / WORDS_FOR_EQUAL_WEIGHT, 1.0) / (2 * len(others)) if "bm25" in parts else 0.0
     return {name: lexical if name == "bm25" else (1 - lexical) / len(others) for name in parts}
 
 

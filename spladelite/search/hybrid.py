@@ -138,7 +138,7 @@ def _candidates(
     searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query, also: int | None = None
 ) -> Candidates:
     """The k best documents of all parts together; with ``also``, one document more and each word's share of it."""
-    weights = default_weights(parts, query) if request.weights is None else request.weights
+    weights = default_weights(parts, len(query.words)) if request.weights is None else request.weights
 
     def rank_lists(lists: TermLists) -> Candidates:
         depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
