@@ -235,23 +235,31 @@ class Analyzer:
 
     def _foreign(self, text: str, start: int, in_query: bool) -> Iterator[tuple[int, int, str]]:
         """The words of what is not ASCII."""
-        if not _IS_UNSPACED.search(text := _compose(text)):
-            yield start, start + len(text), self._stem_any(text)
+        composed = _compose(text)
+        if not _IS_UNSPACED.search(composed):
+            yield start, start + len(text), self._stem_any(composed)
             return
+        for begin, end, word in self._unspaced(composed, in_query):
+            if len(composed) == len(text):
+                yield start + begin, start + end, word
+            else:  # characters were put together or taken apart: the places are not known
+                yield start, start + len(text), word
+
+    def _unspaced(self, text: str, in_query: bool) -> Iterator[tuple[int, int, str]]:
         for run in _RUNS.finditer(text):
-            begin, end, characters = start + run.start(), start + run.end(), run[0]
+            begin, end, characters = run.start(), run.end(), run[0]
             if not _IS_UNSPACED.match(characters):
                 yield begin, end, self._stem_any(characters)
                 continue
             if len(characters) == 1:
                 yield begin, end, characters
                 continue
-            for i, pair in enumerate(pairwise(characters)):
-                yield begin + i, begin + i + 2, "".join(pair)
+            for i, pair in enumerate(pairwise(characters), begin):
+                yield i, i + 2, "".join(pair)
             if not in_query:
-                for i, character in enumerate(characters):
+                for i, character in enumerate(characters, begin):
                     if _IS_HAN.match(character):
-                        yield begin + i, begin + i + 1, character
+                        yield i, i + 1, character
 
     def _stem_any(self, text: str) -> str:
         """The stem of a folded word in any script."""
