@@ -12,9 +12,10 @@ from spladelite.documents.table import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch
 from spladelite.index import dense_blocks as dense
+from spladelite.index.buckets import BUCKET
 from spladelite.index.passages import Layout, PassageVectors, passage_checksum, read_passages
 from spladelite.index.postings import Lists, invert, split
-from spladelite.index.scoring import WORD, Segment
+from spladelite.index.scoring import Segment
 from spladelite.index.segments import checked_postings, read_segment, read_tombstones, sealed_until
 from spladelite.index.snapshot import LAST_ROWID, read_snapshot
 from spladelite.index.word_rows import read_lists, read_words
@@ -205,7 +206,7 @@ def _slim_postings(connection: apsw.Connection, segment: Segment) -> Iterator[Fi
     missing = set() if segment.terms is None else set(np.flatnonzero(np.unpackbits(segment.terms)).tolist())
     for term, count, blob, checksum in connection.execute(
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ?",
-        (segment.segment_id, WORD),
+        (segment.segment_id, BUCKET),
     ):
         missing.discard(term)
         try:
@@ -226,7 +227,7 @@ def _postings(
     size = len(segment)
     for term, count, blob, checksum in connection.execute(
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ?",
-        (segment.segment_id, WORD),
+        (segment.segment_id, BUCKET),
     ):
         row = f"segment {segment.segment_id}, term {term}"
         try:

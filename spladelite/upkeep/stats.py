@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
+from spladelite.index.buckets import BUCKET
 from spladelite.index.kernels import KERNEL
-from spladelite.index.scoring import WORD
 from spladelite.index.settings import Meta
 from spladelite.records import Stats
 
@@ -38,15 +38,17 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
         part = _PARTS.get(name, "indexes")
         sizes[part] = sizes.get(part, 0) + size
     # Words share a table with SPLADE's terms: their rows are told apart by what is in them.
+    postings = connection.execute("SELECT coalesce(sum(count), 0) FROM posting WHERE term_id < ?", (BUCKET,)).get
     words, word_bytes = connection.execute(
-        "SELECT coalesce(sum(count), 0), total(length(postings) + ?) FROM posting WHERE term_id >= ?", (ROW_BYTES, WORD)
+        "SELECT coalesce(sum(count), 0), total(length(postings) + ?) FROM posting WHERE term_id >= ?",
+        (ROW_BYTES, BUCKET),
     ).get
     sizes["bm25"] = min(int(word_bytes), sizes["postings"])
     sizes["postings"] -= sizes["bm25"]
     return Stats(
         documents=documents,
         passages=passages,
-        postings=connection.execute("SELECT coalesce(sum(count), 0) FROM posting WHERE term_id < ?", (WORD,)).get,
+        postings=postings,
         segments=segments,
         tail=tail,
         dead=connection.execute("SELECT coalesce(sum(deleted), 0) FROM tombstone").get,
