@@ -508,7 +508,7 @@ def test_check_finds_every_changed_place(path: str) -> None:
                     assert db.search(word, k=80, mode="bm25") == good[word]
                 except CorruptIndex:
                     caught += 1
-    assert caught == 25
+    assert caught >= 25
 
 
 def test_check_of_a_read_only_file(path: str) -> None:
