@@ -29,6 +29,7 @@ from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize, stack
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
+from spladelite.index.words import analyzer
 from spladelite.records import Added, SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
@@ -110,7 +111,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
     if without:
         some = f"{len(without)} documents have" if len(without) > 1 else "one document has"
         warnings.warn(
-            f"{some} no term that the model knows, such as {without[0]!r}: mode='splade' never finds what has none",
+            f"{some} no term that the model knows and no words, such as {without[0]!r}: no search finds what has none",
             UnfindableText,
             stacklevel=4,
         )
@@ -118,13 +119,16 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
 
 
 def without_terms(encoded: EncodedDocuments) -> list[str]:
-    """Ids of the documents all of whose vectors are empty: the model's vocabulary has nothing of them."""
+    """Ids of the documents that no index finds: all their vectors are empty, and they have no words."""
+    if encoded.dense is not None:
+        return []
     filled = np.diff(encoded.vectors.indptr) > 0
     edges = np.cumsum([0, *(len(spans) for spans in encoded.spans)])
+    words = np.zeros(len(encoded.documents)) if encoded.words is None else encoded.words.lengths
     return [
         document.id
-        for document, start, end in zip(encoded.documents, edges[:-1], edges[1:], strict=True)
-        if not filled[start:end].any()
+        for document, start, end, count in zip(encoded.documents, edges[:-1], edges[1:], words, strict=True)
+        if not count and not filled[start:end].any()
     ]
 
 
@@ -223,6 +227,10 @@ def encode_documents(
     The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
     encoded = _encode_sparse(documents, models.sparse.load, models.meta.min_weight, advance)
+    layout = models.meta.layout
+    if layout.bm25:
+        words = analyzer(layout.language).count([document.text for document in documents])
+        encoded = dataclasses.replace(encoded, words=words)
     if not models.meta.dense or not documents:
         return encoded
     passages = [

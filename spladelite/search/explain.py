@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import apsw
 import numpy as np
@@ -82,27 +82,50 @@ def explain(
     return Explanation(document.id, float(scores[best]), passage, matches)
 
 
-def highlight(passage: str, tokens: Tokens, contributions: Mapping[int, float], before: str, after: str) -> str:
+def highlight(
+    passage: str,
+    tokens: Tokens | None,
+    places: Sequence[tuple[int, int, int]],
+    weights: Mapping[int, float],
+    before: str,
+    after: str,
+) -> str:
     """``passage`` with ``before`` and ``after`` around the words that matter.
 
-    A word is a run of tokens without a gap of white space or punctuation; it is marked if one of its tokens has a
-    contribution of at least a tenth of the strongest. Marked neighbours are marked one by one.
+    A word is a run of the model's tokens without a gap of white space or punctuation; it is marked if one of its tokens
+    has a weight of at least a tenth of the strongest, or where BM25 has a word of the query (``places``: start, end and
+    term id). Marked neighbours are marked one by one, what overlaps as one.
     """
-    if not contributions:
+    if not weights:
         return passage
-    least = LEAST_SHARE * max(contributions.values())
-    strong = {term_id for term_id, value in contributions.items() if value >= least}
+    least = LEAST_SHARE * max(weights.values())
+    strong = {term for term, value in weights.items() if value >= least}
+    marked = [(start, end) for start, end, term_id in places if term_id in strong]
+    if tokens is not None:
+        marked += [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
     pieces, position = [], 0
-    for start, end in _marked(passage, tokens, strong):
+    for start, end in _joined(sorted(marked)):
         pieces += [passage[position:start], before, passage[start:end], after]
         position = end
     return "".join([*pieces, passage[position:]])
 
 
-def _marked(passage: str, tokens: Tokens, strong: Collection[int]) -> Iterator[tuple[int, int]]:
-    """Where the words with a strong token are, in order and apart."""
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tuple[int, int, bool]]:
     words: list[tuple[int, int, bool]] = []
     for term_id, start, end in zip(tokens.term_ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True):
+        if end == start:
+            continue
         matters = term_id in strong
         begin, last, earlier = words[-1] if words else (0, 0, False)
         # Tokens may share characters (a Hangul syllable is several, once it is decomposed): they are of one word.
@@ -111,4 +134,4 @@ def _marked(passage: str, tokens: Tokens, strong: Collection[int]) -> Iterator[t
             words[-1] = (min(begin, start), max(last, end), earlier or matters)
         else:
             words.append((start, end, matters))
-    return ((start, end) for start, end, matters in words if matters and end > start)
+    return words
