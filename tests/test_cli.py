@@ -463,7 +463,7 @@ def stored() -> int:
     ("args", "why"),
     [
         (("kb.db", " "), "the query is empty"),
-        (("kb.db", "\u0e20\u0e32\u0e29\u0e32" * 8), "knows no word of the query"),
+        (("kb.db", "--mode", "splade", "\u0e20\u0e32\u0e29\u0e32" * 8), "knows no word of the query"),
         (("kb.db", "engine", "--where", '{"lang": "de"}'), "that --where lets through"),
     ],
 )

@@ -76,7 +76,7 @@ def search(
             sys.exit(1)
 
 
-def _why_nothing(db: SpladeLite, query: str, mode: str, *, filtered: bool) -> str:
+def _why_nothing(db: SpladeLite, query: str, mode: str | None, *, filtered: bool) -> str:
     if not query.strip():
         return "the query is empty; give it some words"
     if not len(db):
