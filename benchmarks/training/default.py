@@ -133,13 +133,16 @@ def unpacked(out: Path) -> Path:
 @click.argument("models", nargs=-1)
 def choose(out: Path, models: Sequence[str]) -> None:
     """nDCG@10 / FLOPS of models (folders, or splade-tiny) on what chooses."""
-    pool = Pool.read(out / "pool.json")
+    pool = Pool.read(out / "dev.json")
     click.echo(" | ".join(["model", *pool.dev, "mean nDCG@10", "mean FLOPS"]))
     for name in models:
         encoder, rows = load_encoder(name), []
         for dev in pool.dev.values():
             terms = len(encoder.vocabulary)
-            q, d = encoder.encode_queries(dev["queries"]), encoder.encode_documents([pool.texts[i] for i in dev["searched"]])
+            q, d = (
+                encoder.encode_queries(dev["queries"]),
+                encoder.encode_documents([pool.texts[i] for i in dev["searched"]]),
+            )
             left, right = (rows_of([v.row(i) for i in range(len(v))], terms) for v in (q, d))
             odds = [np.bincount(side.indices, minlength=terms) / side.shape[0] for side in (left, right)]
             rows.append((ndcg((left @ right.T).toarray(), dev), float(odds[0] @ odds[1])))

@@ -117,13 +117,17 @@ def thinned(pool: Pool, share: float, drawn: random.Random) -> Pool:
         less.train.append(replace(one, texts=tuple(less.place(pool.texts[i]) for i in one.texts)))
     for name, dev in pool.dev.items():
         relevant = dev["relevant"][:DEV_QUERIES]
-        asked = [(query, [pool.texts[i] for i in places]) for query, places in zip(dev["queries"], relevant, strict=False)]
+        asked = [
+            (query, [pool.texts[i] for i in places]) for query, places in zip(dev["queries"], relevant, strict=False)
+        ]
         others = drawn.sample(dev["searched"], min(DEV_TEXTS, len(dev["searched"])))
         judge(less, name, asked, (pool.texts[i] for i in others))
     return less
 
 
-def ask(pool: Pool, drawn: random.Random, query: str, answers: Iterable[str], others: Iterable[str], domain: str) -> None:
+def ask(
+    pool: Pool, drawn: random.Random, query: str, answers: Iterable[str], others: Iterable[str], domain: str
+) -> None:
     first = [cut(text) for text in dict.fromkeys(answers)][: CANDIDATES - 1]
     rest = [text for text in dict.fromkeys(map(cut, others)) if text and text not in first]
     drawn.shuffle(rest)

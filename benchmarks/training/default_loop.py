@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from default_data import Pool
+from default_data import CANDIDATES, Pool
 from default_teachers import bm25_vectors, dense_vectors, sparse_vectors
 from numpy.typing import NDArray
 from scipy import sparse
@@ -27,7 +27,7 @@ from spladelite.encoders.registry import load_encoder
 from spladelite.training import losses
 from spladelite.training.model import Trainee
 
-GROUP, GROUPS = 8, 3  # queries about one subject, and such groups a step
+GROUP, GROUPS = 8, 4  # queries about one subject, and such groups a step
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,49 @@ class Settings:
 
 
 class Teachers:
-    """The pool with all teachers' vectors, each brought to the spread of the first."""
+    """The pool with all teachers' vectors, each brought to the spread of the first, and each query's candidates."""
 
     def __init__(self, pool: Pool, folder: Path) -> None:
         self.pool = pool
         asked = [one.query for one in pool.train]
-        held = [str(query) for dev in pool.dev.values() for query in dev["queries"]]
         encoder = load_encoder("splade-tiny")
-        tiny = sparse_vectors(pool.texts, encoder, folder / "tiny-texts")
-        tiny_q = sparse_vectors(asked + held, encoder, folder / "tiny-queries")
-        dense = dense_vectors(pool.texts, folder / "dense-texts")
-        dense_q = dense_vectors(asked + held, folder / "dense-queries")
-        lexical, lexical_q = bm25_vectors(pool.texts, asked + held)
+        tiny, tiny_q = (
+            sparse_vectors(t, encoder, folder / f"tiny-{n}") for t, n in ((pool.texts, "texts"), (asked, "queries"))
+        )
+        dense, dense_q = (
+            dense_vectors(t, folder / f"dense-{n}") for t, n in ((pool.texts, "texts"), (asked, "queries"))
+        )
+        lexical, lexical_q = bm25_vectors(pool.texts, asked)
         self.sides: dict[str, tuple[Any, Any]] = {
             "sparse": (tiny_q, tiny),
             "dense": (dense_q, dense),
             "bm25": (lexical_q, lexical),
         }
-        some = range(0, len(pool.train), 4)
-        self.scale = {}
-        for name in self.sides:
-            rows = [self.score(name, [i], pool.train[i].texts)[0] for i in some]
-            self.scale[name] = float(np.sqrt(np.mean([row.var() for row in rows])))
+        self.scale = dict.fromkeys(self.sides, 1.0)
+        some = range(0, len(asked), 20)
+        for name in self.sides:  # the spread over what this teacher finds best
+            best = -np.sort(-self.score(name, some, range(len(pool.texts))), 1)[:, :30]
+            self.scale[name] = float(np.sqrt(best.var(1).mean()))
         self.first = self.scale["sparse"]
+
+    def mined(self, weights: dict[str, float], seed: int) -> list[tuple[int, ...]]:
+        """Candidates of each query: labelled answers, the mixture's best text, and what two of the teachers find."""
+        random, found = np.random.default_rng(seed), []
+        everything = range(len(self.pool.texts))
+        for start in tqdm(range(0, len(self.pool.train), 512), desc="mining"):
+            some = range(start, min(start + 512, len(self.pool.train)))
+            best = np.argsort(-self.mixed(some, everything, weights), 1)[:, :2]
+            hits = [np.argsort(-self.score(name, some, everything), 1)[:, :30] for name in ("sparse", "dense")]
+            for row, i in enumerate(some):
+                one = self.pool.train[i]
+                chosen = dict.fromkeys([*one.texts[: min(one.answers, 2)], *best[row].tolist()])
+                others = [int(side[row][random.integers(depth)]) for depth in (8, 30, 30) for side in hits]
+                for text in (*others, *hits[1][row].tolist()):
+                    if len(chosen) == CANDIDATES:
+                        break
+                    chosen.setdefault(text)
+                found.append(tuple(chosen))
+        return found
 
     def score(self, name: str, queries: Any, texts: Any) -> NDArray[np.float32]:
         left, right = self.sides[name]
@@ -139,6 +159,7 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
         torch.set_rng_state(saved["random"])
     pool = teachers.pool
     weights = {name: getattr(settings, name) for name in teachers.sides}
+    candidates = teachers.mined(weights, settings.seed)
     labels = subjects(teachers.sides["dense"][0][: len(pool.train)], settings.seed)
     drawn = batches(labels, settings.seed)
     for _ in range(step):
@@ -147,12 +168,12 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
     with (folder / "log.jsonl").open("a") as log, tqdm(total=settings.steps, initial=step) as bar:
         while step < settings.steps:
             chosen = next(drawn)
-            texts = list(dict.fromkeys(t for i in chosen for t in pool.train[i].texts))
+            texts = list(dict.fromkeys(t for i in chosen for t in candidates[i]))
             column = {text: j for j, text in enumerate(texts)}
-            own = torch.tensor([[column[t] for t in pool.train[i].texts] for i in chosen])
+            own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen])
             target = teachers.mixed(chosen, texts, weights)
             for row, i in enumerate(chosen):
-                for text in pool.train[i].texts[: pool.train[i].answers]:
+                for text in pool.train[i].texts[: min(pool.train[i].answers, 2)]:
                     target[row, column[text]] += settings.bonus * teachers.first
             wanted = torch.from_numpy(target)
             q = trainee([pool.train[i].query for i in chosen])

@@ -145,16 +145,21 @@ def adapt_command(
     """Tune the model of DATABASE to its documents, without labels; the tuned model is written to FOLDER.
 
     Questions are made of the documents. DATABASE is re-encoded with the new model only if held-out questions find
-    their documents better. Real questions may be unlike them: measure with yours if you have any, by "spladelite eval
-    --database"; "spladelite reencode" goes back.
+    their documents better, and general questions that come with SpladeLite find theirs about as well as before. Real
+    questions may be unlike both: measure with yours if you have any, by "spladelite eval --database"; "spladelite
+    reencode" goes back.
 
     Example: spladelite adapt kb.db kb-model
     """
     with open_database(database, write=True) as db:
         done = adapt(db, folder, TrainConfig(**settings), documents=documents, device=device, log=_say)
-    _report(dataclasses.replace(done.trained, start=done.before, best=done.after), as_json, kept=done.kept)
+    general = {"general_before": done.general_before, "general_after": done.general_after}
+    more = {name: dataclasses.asdict(measures) for name, measures in general.items()}
+    _report(dataclasses.replace(done.trained, start=done.before, best=done.after), as_json, kept=done.kept, **more)
     if not as_json:
-        click.echo(f"{database} now uses {folder}" if done.kept else f"{database} is unchanged: no gain")
+        lost = f"general questions would lose {done.general_before.ndcg - done.general_after.ndcg:.3f} nDCG@10"
+        reason = lost if done.forgot else "no gain"
+        click.echo(f"{database} now uses {folder}" if done.kept else f"{database} is unchanged: {reason}")
 
 
 def _share(text: str | None) -> str | float | None:
