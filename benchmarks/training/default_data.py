@@ -34,9 +34,77 @@ DEV_QUERIES, DEV_TEXTS = 126, 900  # of each collection that chooses
 KEYWORDS = 0.25  # share of questions that are asked as keywords
 
 _STOP = frozenset(
-    "a an and are as at be been by can could did do does for from had has have how i if in into is it its may me my of "
-    "on or s should so than that the their them there these they this those to was we were what when where which who "
-    "whom whose why will with would you your most many much name named called".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "may",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "s",
+        "should",
+        "so",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "most",
+        "many",
+        "much",
+        "name",
+        "named",
+        "called",
+    ]
 )
 
 
@@ -226,7 +294,7 @@ def scifact(data: Path, pool: Pool, drawn: random.Random) -> None:
     judge(pool, "scifact", claims[:half], abstracts)
 
 
-def stdlib(data: Path, pool: Pool, drawn: random.Random) -> None:
+def stdlib(_: Path, pool: Pool, drawn: random.Random) -> None:
     """The standard library's docstrings: the first line asks for what follows, or for the docstring itself."""
     found = [(name, text) for name, text in docstrings() if len(text.split()) >= 4]
     texts = [cut(f"{name.rpartition('.')[2].replace('_', ' ')}: {text}") for name, text in found]

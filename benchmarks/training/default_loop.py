@@ -32,7 +32,7 @@ GROUP, GROUPS = 8, 4  # queries about one subject, and such groups a step
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a run. ``flops`` is the share of splade-tiny's that the student may have; ``bonus`` is for labelled answers."""
+    """Of a run. ``flops``: the share of splade-tiny's that the student may have; ``bonus``: for labelled answers."""
 
     steps: int = 1500
     learning_rate: float = 1e-4

@@ -2,9 +2,9 @@
 
 Questions are made of the documents themselves (:mod:`spladelite.training.pseudo`), a tenth of the documents is held out
 (at least 20, but never more than half), and hard negatives are mined from the database. Made questions are not what
-people ask, and a model that is trained on them alone forgets the rest. So the model's own scores before the training are
-distilled beside them, and the database is moved to the tuned model only if it ranks the held-out documents better and
-general questions (:mod:`spladelite.training.probe`) about as well as before.
+people ask, and a model that is trained on them alone forgets the rest. So the model's own scores before the training
+are distilled beside them, and the database is moved to the tuned model only if it ranks the held-out documents better
+and general questions (:mod:`spladelite.training.probe`) about as well as before.
 """
 
 from __future__ import annotations
