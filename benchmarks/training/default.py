@@ -2,7 +2,6 @@
 
     python benchmarks/training/default.py gather DATA OUT        queries, candidates, and what chooses
     python benchmarks/training/default.py score OUT              the teachers' vectors
-    python benchmarks/training/default.py teachers OUT           how mixtures of teachers rank what chooses
     python benchmarks/training/default.py distil OUT RUN         train; OUT/RUN/average-STEP are the results
     python benchmarks/training/default.py choose OUT MODEL...    nDCG@10 and FLOPS on what chooses
     python benchmarks/training/default.py pack MODEL FOLDER      blend with splade-tiny, export as int8
@@ -63,8 +62,10 @@ def main() -> None:
 def gather_command(data: Path, out: Path) -> None:
     """Queries of five domains with candidates that BM25 finds, and the queries that choose."""
     out.mkdir(parents=True, exist_ok=True)
-    if not (out / "pool.json").exists():
-        gather(data).write(out / "pool.json")
+    if not (out / "dev.json").exists():
+        pool, dev = gather(data)
+        pool.write(out / "pool.json")
+        dev.write(out / "dev.json")
 
 
 @main.command()
@@ -72,27 +73,9 @@ def gather_command(data: Path, out: Path) -> None:
 def score(out: Path) -> None:
     """The vectors of splade-tiny and all-MiniLM-L6-v2: half an hour on one core."""
     pool = Pool.read(out / "pool.json")
-    queries = [one.query for one in pool.train] + [q for dev in pool.dev.values() for q in dev["queries"]]
-    for name, texts in (("queries", queries), ("texts", pool.texts)):
+    for name, texts in (("queries", [one.query for one in pool.train]), ("texts", pool.texts)):
         sparse_vectors(texts, load_encoder("splade-tiny"), out / f"tiny-{name}")
         dense_vectors(texts, out / f"dense-{name}")
-
-
-@main.command()
-@click.argument("out", type=path)
-def teachers(out: Path) -> None:
-    """nDCG@10 of mixtures of the three teachers on what chooses."""
-    pool = Pool.read(out / "pool.json")
-    found = Teachers(pool, out)
-    click.echo(" | ".join(["sparse dense bm25", *pool.dev, "mean"]))
-    for mixture in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (2, 1, 0), (2, 2, 1), (1, 1, 1), (2, 1, 1), (3, 3, 1)):
-        weights = dict(zip(("sparse", "dense", "bm25"), (float(part) for part in mixture), strict=True))
-        first, ndcgs = len(pool.train), []
-        for dev in pool.dev.values():
-            count = len(dev["queries"])
-            ndcgs.append(ndcg(found.mixed(range(first, first + count), dev["searched"], weights), dev))
-            first += count
-        click.echo(f"{mixture} | " + " | ".join(f"{value:.4f}" for value in [*ndcgs, np.mean(ndcgs)]))
 
 
 def ndcg(scores: NDArray[np.float32], dev: dict[str, list[Any]]) -> float:

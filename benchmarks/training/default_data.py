@@ -29,7 +29,7 @@ QUESTIONS_ANSWERED, QUESTIONS_OPEN, DEV_QUESTIONS = 5000, 1500, 250
 MEDICAL, MEDICAL_DOCUMENTS, DEV_MEDICAL = 1500, 4000, 200
 ABSTRACTS, TITLES = 2500, 700
 DOCSTRINGS = 1500
-SHARE = 0.5  # of all these queries; the rest is for longer runs
+TEXTS = 10_240  # that the teachers read, of about 49,000 that are gathered: more for longer runs
 DEV_QUERIES, DEV_TEXTS = 126, 900  # of each collection that chooses
 KEYWORDS = 0.25  # share of questions that are asked as keywords
 
@@ -50,6 +50,10 @@ class Asked:
     texts: tuple[int, ...]
     answers: int
     domain: str
+
+    def split(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The answers and the other texts."""
+        return self.texts[: self.answers], self.texts[self.answers :]
 
 
 @dataclass
@@ -102,21 +106,35 @@ def keywords(query: str) -> str:
     return " ".join(words) if len(words) >= 2 else query
 
 
-def gather(data: Path) -> Pool:
+def gather(data: Path) -> tuple[Pool, Pool]:
+    """What is trained on, and what chooses."""
     drawn = random.Random(SEED)
     pool = Pool([], [], {})
     for part in (questions, wikiqa, medquad, scifact, stdlib):
         part(data, pool, drawn)
         print(f"{part.__name__}: {len(pool.train):,} queries, {len(pool.texts):,} texts", flush=True)
     drawn.shuffle(pool.train)
-    return thinned(pool, SHARE, drawn)
+    return to_train(pool), to_choose(pool)
 
 
-def thinned(pool: Pool, share: float, drawn: random.Random) -> Pool:
-    """A share of the queries to train on, and fewer to choose by, with the texts that they need."""
+def to_train(pool: Pool) -> Pool:
+    """All queries over as many texts as the teachers have time for: those of the first queries."""
     less = Pool([], [], {})
-    for one in pool.train[: round(share * len(pool.train))]:
-        less.train.append(replace(one, texts=tuple(less.place(pool.texts[i]) for i in one.texts)))
+    for one in pool.train:
+        if len(less.texts) < TEXTS:
+            for i in one.texts:
+                less.place(pool.texts[i])
+    known = {text: i for i, text in enumerate(less.texts[:TEXTS])}
+    del less.texts[TEXTS:]
+    for one in pool.train:
+        here = [[known[text] for i in some if (text := pool.texts[i]) in known] for some in one.split()]
+        less.train.append(replace(one, texts=(*here[0], *here[1]), answers=len(here[0])))
+    return less
+
+
+def to_choose(pool: Pool) -> Pool:
+    """Fewer queries of each collection, over fewer texts."""
+    drawn, less = random.Random(SEED), Pool([], [], {})
     for name, dev in pool.dev.items():
         relevant = dev["relevant"][:DEV_QUERIES]
         asked = [
