@@ -19,8 +19,8 @@ import numpy as np
 
 from spladelite import SpladeLite
 from spladelite.evaluation import Qrels, Run, read_corpus, read_judgments, read_queries, score_run
-from spladelite.fusion import DEPTH, Ranking, default_weights, fuse
-from spladelite.lexical import query_words
+from spladelite.index.words import query_words
+from spladelite.search.fusion import DEPTH, Ranking, default_weights, fuse
 
 Parts = dict[str, dict[str, float]]
 Rule = Callable[[Parts, int], dict[str, float]]
@@ -92,7 +92,7 @@ def measure(
     for name in names:
         for query, hits in zip(queries, db.search_many(queries.values(), k=DEPTH, mode=name), strict=True):
             runs[name][query] = {hit.id: hit.score for hit in hits}
-    with db._connections.read() as connection:
+    with db._session.connections.read() as connection:
         words = {query: len(query_words(connection, text)) for query, text in queries.items()}
     alone = {name: ndcg(qrels, run) for name, run in runs.items()}
     best = max(alone.values())

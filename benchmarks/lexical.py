@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spladelite import SpladeLite, lexical
+from spladelite import SpladeLite
 from spladelite.evaluation import Run, read_corpus, read_judgments, read_queries, score_run
+from spladelite.index import words as lexical
 
 DEPTHS = (10, 100, 1000)
 
@@ -69,7 +70,7 @@ def latency(folder: Path, questions: list[str]) -> None:
         for setting in settings():
             for k in DEPTHS:
                 times = []
-                with db._connections.read() as connection:
+                with db._session.connections.read() as connection:
                     for question in questions:
                         start = time.thread_time()
                         lexical.search(connection, question, k)

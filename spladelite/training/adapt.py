@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spladelite.arguments import check_count
 from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.errors import InvalidInput
@@ -30,10 +31,9 @@ from spladelite.training.pseudo import pseudo_data
 from spladelite.training.report import needs
 from spladelite.training.state import TRAINING, check_folder, finished
 from spladelite.training.teachers import sparse, with_scores
-from spladelite.validate import check_count
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
@@ -103,7 +103,7 @@ def adapt(
     """
     needs(device)  # before minutes of mining
     documents = check_count(documents, "documents")
-    meta = db._meta
+    meta = db._session.meta
     if not meta.source:
         raise InvalidInput(
             f"the database was built with {meta.model}, given as an object; reencode it with a model folder first"
@@ -111,7 +111,7 @@ def adapt(
     target = Path(folder)
     if os.path.abspath(target) == meta.source:
         raise InvalidInput(f"the database already uses {target}; name a new folder to tune its model further")
-    encoder = db._model.load()
+    encoder = db._session.models.sparse.load()
     if isinstance(encoder, RoutedEncoder) and isinstance(encoder.query, StaticSide):
         config = replace(config, queries="static")
     ids = np.array(db.sql("SELECT doc_id FROM document"), np.int64).reshape(-1)

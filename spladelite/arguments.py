@@ -1,0 +1,245 @@
+"""What callers give, checked and brought to one shape before anything is stored or run.
+
+Every error says what was given, by position, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.errors import InvalidInput, InvalidMetadata, InvalidText, InvalidVector, WrongType
+from spladelite.index.quantize import LARGEST_WEIGHT
+
+Vector = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewDocument:
+    """A document as it is to be stored. ``metadata`` is JSON text, None where the caller gave none."""
+
+    id: str
+    text: str
+    metadata: str | None
+    vector: Vector | None
+    content_hash: bytes
+
+
+def new_documents(
+    texts: object, ids: object, metadata: object, vectors: object, vocabulary_size: int
+) -> Iterator[NewDocument]:
+    """Check the arguments of ``add`` and ``upsert`` and yield one document a text.
+
+    Sized arguments are compared in length, and a sequence of texts is checked whole, before the first document is
+    yielded; an iterator is checked as it is read.
+    """
+    if isinstance(texts, str):
+        texts = [texts]
+        ids = None if ids is None else [ids] if isinstance(ids, str) else ids
+        metadata = [metadata] if isinstance(metadata, Mapping) else metadata
+        vectors = [vectors] if isinstance(vectors, Mapping) else vectors
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise WrongType(f"texts is {_name(texts)}; give a str or an iterable of str")
+    columns: dict[str, Iterable[Any] | None] = {}
+    for name, column in (("ids", ids), ("metadata", metadata), ("vectors", vectors)):
+        if column is not None and (isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable)):
+            raise WrongType(f"{name} is {_name(column)}; give one entry a text, as a list")
+        if isinstance(column, Sized) and isinstance(texts, Sized) and len(column) != len(texts):
+            raise InvalidInput(f"{name} has {len(column)} entries for {len(texts)} texts; give one a text")
+        columns[name] = column
+    if isinstance(texts, Sequence):
+        for position, text in enumerate(texts):
+            check_text(text, f"texts[{position}]")
+    return _rows(texts, columns, vocabulary_size)
+
+
+def _rows(
+    texts: Iterable[object], columns: Mapping[str, Iterable[Any] | None], vocabulary_size: int
+) -> Iterator[NewDocument]:
+    given = [repeat(None) if column is None else column for column in columns.values()]
+    iterators = [iter(column) for column in given]
+    position = -1
+    for position, text in enumerate(texts):
+        row = []
+        for (name, column), iterator in zip(columns.items(), iterators, strict=True):
+            try:
+                row.append(next(iterator))
+            except StopIteration:
+                raise InvalidInput(f"{name} ended after {position} entries, but there are more texts") from None
+            if column is not None and row[-1] is None and name != "metadata":
+                raise WrongType(f"{name}[{position}] is None; give an entry for every text, or leave {name} out")
+        id, metadata, vector = row
+        checked = None if vector is None else check_vector(vector, vocabulary_size, f"vectors[{position}]")
+        digest = content_hash(check_text(text, f"texts[{position}]"), checked)
+        yield NewDocument(
+            digest.hex() if id is None else check_id(id, f"ids[{position}]"),
+            str(text),
+            None if metadata is None else check_metadata(metadata, f"metadata[{position}]"),
+            checked,
+            digest,
+        )
+    for (name, column), iterator in zip(columns.items(), iterators, strict=True):
+        if column is not None and next(iterator, iterator) is not iterator:
+            raise InvalidInput(f"{name} has more than {position + 1} entries, but there are {position + 1} texts")
+
+
+def content_hash(text: str, vector: Vector | None) -> bytes:
+    """16 bytes that stand for a document's content: its text, and its vector where the caller gave one."""
+    digest = blake2b(text.encode(), digest_size=16)
+    if vector is not None:
+        digest.update(b"\0vector\0" + vector[0].tobytes() + vector[1].tobytes())
+    return digest.digest()
+
+
+def check_text(text: object, where: str) -> str:
+    """A text that can be stored and searched."""
+    if not isinstance(text, str):
+        raise WrongType(f"{where} is {_name(text)}; a text must be a str")
+    if not text.strip():
+        raise InvalidText(f"{where} is {'blank' if text else 'empty'}; leave it out")
+    check_unicode(text, where)
+    return text
+
+
+def check_id(id: object, where: str = "id") -> str:
+    """A document id: a non-empty str without NUL, which SQLite's carray cannot hold."""
+    if not isinstance(id, str):
+        raise WrongType(f"{where} is {_name(id)}; ids are str, so give {str(id)!r}")
+    if not id:
+        raise InvalidInput(f"{where} is an empty string; give a non-empty id, or no ids at all")
+    if "\0" in id:
+        raise InvalidInput(f"{where} is {id!r}; an id has no NUL characters")
+    check_unicode(id, where)
+    return id
+
+
+def id_list(ids: object) -> list[str]:
+    """One id or an iterable of ids, as a list without duplicates."""
+    if isinstance(ids, str):
+        ids = [ids]
+    if isinstance(ids, bytes | Mapping) or not isinstance(ids, Iterable):
+        raise WrongType(f"ids is {_name(ids)}; give an id or an iterable of ids")
+    return list(dict.fromkeys(check_id(id, f"ids[{position}]") for position, id in enumerate(ids)))
+
+
+def check_unicode(text: str, where: str) -> None:
+    """Refuse what UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(
+            f"{where} holds a lone surrogate at character {error.start}, which is not valid Unicode; "
+            f"decode the source with errors='replace'"
+        ) from None
+
+
+def check_metadata(metadata: object, where: str = "metadata") -> str:
+    """Metadata as JSON text that reads back as the very same value."""
+    if not isinstance(metadata, Mapping):
+        raise WrongType(f"{where} is {_name(metadata)}; give a dict that can be written as JSON, or None")
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+        same = json.loads(text) == metadata
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMetadata(f"{where} cannot be written as JSON: {error}") from None
+    if not same:
+        raise InvalidMetadata(
+            f"{where} would not read back from JSON as it was given; use str keys, lists and not tuples, str, "
+            f"numbers, booleans and None"
+        )
+    return text
+
+
+def check_vector(vector: object, vocabulary_size: int, where: str = "the vector") -> Vector:
+    """A sparse vector from ``{term_id: weight}`` or ``(term_ids, weights)``: terms ascending, weights float32."""
+    if isinstance(vector, Mapping):
+        terms, weights = np.asarray(list(vector)), np.asarray(list(vector.values()))
+    elif isinstance(vector, tuple) and len(vector) == 2:
+        terms, weights = np.asarray(vector[0]), np.asarray(vector[1])
+    else:
+        raise WrongType(f"{where} is {_name(vector)}; give {{term_id: weight}} or (term_ids, weights)")
+    if terms.ndim != 1 or terms.shape != weights.shape:
+        raise InvalidVector(f"{where} has {terms.size} term ids and {weights.size} weights; give as many of each")
+    if not len(terms):
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    if terms.dtype.kind not in "iu":
+        raise InvalidVector(f"{where} has term ids of type {terms.dtype}; term ids are int")
+    if weights.dtype.kind not in "fiu":
+        raise InvalidVector(f"{where} has weights of type {weights.dtype}; weights are float")
+    if (terms[1:] > terms[:-1]).all():
+        ordered = terms
+    else:
+        order = np.argsort(terms, kind="stable")
+        ordered, weights = terms[order], weights[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            raise InvalidVector(f"{where} names a term twice; add their weights up")
+    # NaN fails every comparison. A weight above 0 may still be 0 in float32.
+    if ordered[0] >= 0 and ordered[-1] < vocabulary_size and weights.max() <= LARGEST_WEIGHT:
+        values = weights.astype(np.float32)
+        if values.min() > 0:
+            return ordered.astype(np.int32), values
+    raise _wrong_entry(ordered, weights, vocabulary_size, where)
+
+
+def _wrong_entry(terms: NDArray[Any], weights: NDArray[Any], vocabulary_size: int, where: str) -> InvalidVector:
+    with np.errstate(over="ignore"):
+        values = weights.astype(np.float32)
+    problem, wrong = next(
+        (problem, wrong)
+        for problem, wrong in (
+            (f"a term id outside the vocabulary of {vocabulary_size}", (terms < 0) | (terms >= vocabulary_size)),
+            ("a weight that is NaN", np.isnan(weights)),
+            (f"a weight over {LARGEST_WEIGHT:g}", weights > LARGEST_WEIGHT),
+            ("a weight that is not above 0", values <= 0),
+        )
+        if wrong.any()
+    )
+    i = int(np.argmax(wrong))
+    return InvalidVector(f"{where} has {problem}: term {terms[i]}, weight {weights[i]}; leave the term out")
+
+
+def check_count(k: object, name: str = "k") -> int:
+    """How many results: an int of at least 1."""
+    try:
+        count = operator.index(k)  # type: ignore[arg-type]
+    except TypeError:
+        raise WrongType(f"{name} is {_name(k)}; give an int") from None
+    if isinstance(k, bool) or count < 1:
+        raise InvalidInput(f"{name} is {k}; it must be at least 1")
+    return min(count, 1 << 62)
+
+
+def check_timeout(timeout: object) -> float | None:
+    """Seconds above 0; None for no limit."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise WrongType(f"timeout is {_name(timeout)}; give seconds, or None for no limit")
+    if not timeout > 0:
+        raise InvalidInput(f"timeout is {timeout}; give seconds above 0, or None for no limit")
+    return float(timeout)
+
+
+def check_min_score(min_score: object) -> float:
+    """A lowest score; None means any score above 0."""
+    if min_score is None:
+        return 0.0
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float | np.number):
+        raise WrongType(f"min_score is {_name(min_score)}; give a number")
+    if not math.isfinite(min_score):
+        raise InvalidInput(f"min_score is {min_score}; give a finite number")
+    return float(min_score)
+
+
+def _name(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"

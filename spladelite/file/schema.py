@@ -1,0 +1,100 @@
+"""What a database file must be before a row of it is read: ours, of a known format, with exactly our schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import apsw
+
+from spladelite.errors import CorruptIndex, NotADatabase, UnsupportedFormat
+from spladelite.file.sqlite import open_file
+from spladelite.migrations import migrations
+
+APPLICATION_ID = 0x53504C44  # "SPLD"
+
+# A row of sqlite_schema: type, name, table, SQL text.
+SchemaRow = tuple[str, str, str, str]
+
+# What ANALYZE adds to a file.
+_STATISTICS = frozenset(
+    (
+        ("table", "sqlite_stat1", "sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
+        ("table", "sqlite_stat4", "sqlite_stat4", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)"),
+    )
+)
+
+
+def is_empty(connection: apsw.Connection) -> bool:
+    """Whether the file has no schema yet, ours or anybody's."""
+    return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").get
+
+
+def create(connection: apsw.Connection, fill: Callable[[apsw.Connection], None]) -> None:
+    """Make the tables of the current format, inside a write transaction."""
+    steps = migrations()
+    for step in steps:
+        connection.execute(step)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", len(steps))
+    fill(connection)
+
+
+def is_current(connection: apsw.Connection, path: str) -> bool:
+    """Whether the file has the current format; False for an older one, errors for all that is not ours to open."""
+    if connection.pragma("application_id") != APPLICATION_ID:
+        if is_empty(connection):
+            raise NotADatabase(f"{path} is empty, not a SpladeLite database")
+        raise NotADatabase(
+            f"{path} is a SQLite database, but not one of SpladeLite's; choose another path "
+            f"(rows of an existing table go in through `spladelite add --table`)"
+        )
+    version = connection.pragma("user_version")
+    newest = len(migrations())
+    if version > newest:
+        raise UnsupportedFormat(
+            f"{path} has format {version}; this release reads formats 1 to {newest}; update spladelite"
+        )
+    if version < 1:
+        raise CorruptIndex(f"{path} has format {version}, which no release wrote; restore a backup")
+    return bool(version == newest)
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring a file of an older format, whose schema was checked, up to the current one, inside a write transaction."""
+    steps = migrations()
+    for step in steps[connection.pragma("user_version") :]:
+        connection.execute(step)
+    connection.pragma("user_version", len(steps))
+
+
+def check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw.Connection], set[str]]) -> None:
+    """A file whose schema is not exactly that of its format could make our own statements do something else.
+
+    ``indexes`` tells which ``CREATE INDEX`` statements the file may have besides; it reads rows, so it is only asked
+    once the tables are known to be ours.
+    """
+    found, expected = _schema(connection), _expected_schema(connection.pragma("user_version"))
+    missing, extra = expected - found, found - expected - _STATISTICS
+    if not missing and extra and all(kind == "index" for kind, *_ in extra):
+        allowed = indexes(connection)
+        extra = {row for row in extra if row[3] not in allowed}
+    if missing or extra:
+        names = ", ".join(sorted({str(name) for _, name, *_ in missing | extra})[:5])
+        raise NotADatabase(
+            f"{path} does not have the schema of a SpladeLite database (differs in: {names}); "
+            f"open it with another tool, or restore a backup"
+        )
+
+
+@cache
+def _expected_schema(version: int) -> frozenset[SchemaRow]:
+    model = open_file(":memory:")
+    for step in migrations()[:version]:
+        model.execute(step)
+    return frozenset(_schema(model))
+
+
+def _schema(connection: apsw.Connection) -> set[SchemaRow]:
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
+    return {(kind, name, table, sql) for kind, name, table, sql in rows}

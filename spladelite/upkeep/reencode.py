@@ -1,0 +1,126 @@
+"""Move a database to another model: build the new index beside the file, then exchange the content in one transaction.
+
+The file beside, ``kb.db.reencode``, is an ordinary database with the new model, filled by ``upsert``: after an
+interruption the same call goes on where it stopped, since what is there already is not encoded again. Meanwhile the old
+model serves every reader, and others may write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
+
+from spladelite.arguments import new_documents
+from spladelite.documents import table
+from spladelite.documents.ingest import Target, ingest
+from spladelite.documents.metadata_index import add_metadata_index, metadata_index_fields
+from spladelite.errors import Busy, CorruptIndex, ModelMismatch, SpladeLiteError
+from spladelite.file.connection import Connections
+from spladelite.file.sqlite import fetch
+from spladelite.file_models import FileModel, FileModels
+from spladelite.index.settings import Settings, read_meta
+from spladelite.session import Session
+from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+
+BATCH = 512
+
+
+def reencode(session: Session, model: object, advance: Callable[[int], object]) -> None:
+    """Encode all documents of a session's file again with ``model``, and let the session go on with it.
+
+    Raises:
+        Busy: others changed the database at every one of 20 attempts to exchange.
+        ModelError: the model cannot be loaded.
+    """
+    new_model = FileModel(model)
+    live = session.connections
+    side_path = ":memory:" if live.memory else f"{session.path}.reencode"
+    with live.outside_transaction(), closing(_open_side(session, side_path, model, new_model)) as side:
+        _renumber(live, side.connections)
+        for attempt in range(ATTEMPTS):
+            version = _catch_up(live, side, advance if attempt == 0 else lambda _: None)
+            with side.connections.outside_transaction() as source:
+                done = exchange(live, source, version)
+            if done:
+                break
+        else:
+            raise Busy(
+                f"{session.path}: others write without a pause; call reencode again, it goes on where it stopped"
+            )
+    if not live.memory:
+        os.unlink(side_path)
+    session.changed()
+    with live.read() as connection:
+        session.models.use(new_model, read_meta(connection))
+
+
+def _open_side(session: Session, side_path: str, model: object, new_model: FileModel) -> Session:
+    meta = session.meta
+    layout = meta.layout
+    settings = Settings(meta.min_weight, layout.tail_size, layout.segment_size, layout.bm25)
+
+    def create() -> Session:
+        side = Session(side_path, FileModels(model, session.models.dense.given(meta)), settings)
+        if side.meta.fingerprint != new_model.load().fingerprint:
+            side.close()
+            raise ModelMismatch(f"{side_path} is being built with {side.meta.model}")
+        return side
+
+    try:
+        return create()
+    except SpladeLiteError:
+        if side_path == ":memory:" or not os.path.exists(side_path):
+            raise
+    # Left behind by a call with another model or other settings.
+    os.unlink(side_path)
+    return create()
+
+
+def _renumber(live: Connections, side: Connections) -> None:
+    with live.read() as connection:
+        used = dict(fetch(connection, "SELECT name, seq FROM sqlite_sequence"))
+    with side.write() as connection:
+        for name in ("passage", "segment"):
+            number_from(connection, name, used.get(name, 0))
+
+
+def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]) -> int:
+    """Bring the new index up to the live documents; returns the state of ``live`` that it now has."""
+    with live.read() as connection:
+        version: int = connection.execute("PRAGMA data_version").get
+        known = {id for (id,) in fetch(connection, "SELECT id FROM document")}
+        fields = metadata_index_fields(connection)
+    with side.connections.write() as connection:
+        for field in fields:
+            add_metadata_index(connection, field)
+    target = Target(side.connections, side.models, replace=True)
+    vocabulary_size = side.meta.layout.vocabulary_size
+    for batch in _documents(live):
+        texts, ids, metadata = zip(*batch, strict=True)
+        documents = new_documents(texts, ids, [json.loads(text) for text in metadata], None, vocabulary_size)
+        ingest(target, documents, lambda *_: None)
+        advance(len(batch))
+    with side.connections.write() as connection:
+        gone = [id for (id,) in fetch(connection, "SELECT id FROM document") if id not in known]
+        table.remove(connection, side.meta.layout, table.places(connection, gone))
+    return version
+
+
+def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
+    after = 0
+    while True:
+        with live.read() as connection:
+            rows = fetch(
+                connection,
+                "SELECT doc_id, id, text, metadata FROM document WHERE doc_id > ? ORDER BY doc_id LIMIT ?",
+                (after, BATCH),
+            )
+        if not rows:
+            return
+        if any(following <= doc_id for doc_id, following in pairwise([after, *(row[0] for row in rows)])):
+            raise CorruptIndex(f"documents after {after} are out of order; run check(repair=True)")
+        after = rows[-1][0]
+        yield [(text, id, metadata) for _, id, text, metadata in rows]
