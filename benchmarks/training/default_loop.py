@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from default_data import CANDIDATES, Pool
+from default_data import Pool
 from default_teachers import bm25_vectors, dense_vectors, sparse_vectors
 from numpy.typing import NDArray
 from scipy import sparse
@@ -27,7 +27,8 @@ from spladelite.encoders.registry import load_encoder
 from spladelite.training import losses
 from spladelite.training.model import Trainee
 
-GROUP, GROUPS = 8, 4  # queries about one subject, and such groups a step
+GROUP, GROUPS = 8, 6  # queries about one subject, and such groups a step
+MINED = 3  # candidates a query; it is told from those of the others, too
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ class Teachers:
             hits = [np.argsort(-self.score(name, some, everything), 1)[:, :30] for name in ("sparse", "dense")]
             for row, i in enumerate(some):
                 one = self.pool.train[i]
-                chosen = dict.fromkeys([*one.texts[: min(one.answers, 2)], *best[row].tolist()])
-                others = [int(side[row][random.integers(depth)]) for depth in (8, 30, 30) for side in hits]
-                for text in (*others, *hits[1][row].tolist()):
-                    if len(chosen) == CANDIDATES:
+                chosen = dict.fromkeys([*one.texts[: min(one.answers, 1)], int(best[row][0])])
+                drawn = [int(side[row][random.integers(depth)]) for depth in (8, 30) for side in hits]
+                random.shuffle(drawn)
+                for text in (*drawn, *hits[1][row].tolist()):
+                    if len(chosen) == MINED:
                         break
                     chosen.setdefault(text)
                 found.append(tuple(chosen))
@@ -173,7 +175,7 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
             own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen])
             target = teachers.mixed(chosen, texts, weights)
             for row, i in enumerate(chosen):
-                for text in pool.train[i].texts[: min(pool.train[i].answers, 2)]:
+                for text in pool.train[i].texts[: min(pool.train[i].answers, 1)]:
                     target[row, column[text]] += settings.bonus * teachers.first
             wanted = torch.from_numpy(target)
             q = trainee([pool.train[i].query for i in chosen])
