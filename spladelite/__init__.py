@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from spladelite.records import (
         Document,
         Explanation,
+        Feedback,
         Finding,
         Hit,
         PartMatch,
@@ -86,6 +87,7 @@ __all__ = [
     "Durability",
     "Encoder",
     "Explanation",
+    "Feedback",
     "Finding",
     "Hit",
     "IdConflict",

@@ -13,7 +13,7 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
+    "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "Finding", "Hit", "PartMatch", "Passage", "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
 }  # fmt: skip
 ALIASES = {"Durability", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}

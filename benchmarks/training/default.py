@@ -31,9 +31,9 @@ from default_loop import Settings, Teachers, distil
 from default_teachers import dense_vectors, rows_of, sparse_vectors
 from numpy.typing import NDArray
 
-from spladelite.encoders.export import export_model
+from spladelite.encoders.export.export import export_model
 from spladelite.encoders.registry import BUNDLED, load_encoder
-from spladelite.encoders.unpack import unpack
+from spladelite.encoders.export.unpack import unpack
 
 JUDGING = ("scifact", "msmarco-dl-5k", "wikiqa", "liveqa-med", "xquad-en")
 EVERYDAY = (

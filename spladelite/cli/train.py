@@ -105,13 +105,14 @@ def train(
 ) -> None:
     """Fine-tune a model on DATA and write it to FOLDER.
 
-    DATA is a BEIR folder with qrels/train.tsv, or a .jsonl or .tsv file: query, positive, negatives, scores. Ctrl-C
-    saves; the same command goes on from there.
+    DATA is a BEIR folder with qrels/train.tsv, a .jsonl or .tsv file (query, positive, negatives, scores), or a
+    database, whose users' feedback is learned. Ctrl-C saves; the same command goes on from there.
 
     \b
     Examples:
       spladelite train pairs.jsonl my-model
       spladelite train scifact/ my-model --lambda-d 0.003 --epochs 8
+      spladelite train kb.db my-model
       spladelite train pairs.tsv my-model --teacher ./cross-encoder --contrastive 0 --margin-mse 0.05
     """
     from spladelite.training.teachers import bi_encoder, cross_encoder, ensemble

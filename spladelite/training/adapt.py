@@ -4,7 +4,8 @@ Questions are made of the documents themselves (:mod:`spladelite.training.pseudo
 (at least 20, but never more than half), and hard negatives are mined from the database. Made questions are not what
 people ask, and a model that is trained on them alone forgets the rest. So the model's own scores before the training
 are distilled beside them, and the database is moved to the tuned model only if it ranks the held-out documents better
-and general questions (:mod:`spladelite.training.probe`) about as well as before.
+and general questions (:mod:`spladelite.training.probe`) about as well as before. What users found useful
+(``db.feedback``) is learned and held out like made questions.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.errors import InvalidInput
 from spladelite.training.config import TrainConfig
+from spladelite.training.data import Validation, feedback_examples, hold_out
 from spladelite.training.loop import Trained, train
 from spladelite.training.measure import Measures, measure
 from spladelite.training.mining import mine
@@ -118,13 +120,15 @@ def adapt(
     chosen = np.random.default_rng(config.seed).permutation(np.sort(ids))[:documents].tolist()
     rows = db.sql("SELECT text FROM document WHERE doc_id IN (SELECT value FROM json_each(?))", (str(chosen),))
     texts = [row[0] for row in rows]
-    identity = hashlib.sha256(repr((meta.fingerprint, config, texts)).encode()).hexdigest()
+    labelled, judged = hold_out(feedback_examples(db), seed=config.seed)
+    identity = hashlib.sha256(repr((meta.fingerprint, config, texts, labelled)).encode()).hexdigest()
     count = 2 * config.negatives
     origin = {"adaptation": identity, "mine": count, "mine_with": "splade"}
     facts = finished(target, {"origin": origin})
     data = pseudo_data(texts, seed=config.seed)
-    held = data.validation
-    assert held is not None
+    assert data.validation is not None
+    held = data.validation if judged is None else together(data.validation, judged)
+    data = replace(data, examples=(*data.examples, *labelled), validation=held)
     if facts is not None:
         trained = _trained(target, facts)
     else:
@@ -134,7 +138,7 @@ def adapt(
                 f"only {len(data.examples)} questions could be made of {len(texts)} documents; at least "
                 f"{LEAST_EXAMPLES} are needed to tune a model and to tell whether it helps"
             )
-        log(f"{len(data.examples)} questions out of {len(texts)} documents; {'; '.join(data.notes)}")
+        log(f"{len(data.examples)} questions, {len(labelled)} of them from feedback; {'; '.join(data.notes)}")
         mined = mine(db, data.examples, count=count, seed=config.seed)
         if config.distils:
             log(f"{encoder.name} scores its own hits, so that little of what it knows is forgotten")
@@ -157,6 +161,18 @@ def adapt(
     if done.kept:
         db.reencode(target)
     return done
+
+
+def together(first: Validation, second: Validation) -> Validation:
+    """All queries of both over all documents of both; equal texts are one document."""
+    ids = {text: id for id, text in first.corpus.items()}
+    place = {id: ids.setdefault(text, f"user {id}") for id, text in second.corpus.items()}
+    qrels = {f"user {q}": {place[id]: grade for id, grade in grades.items()} for q, grades in second.qrels.items()}
+    return Validation(
+        first.queries | {f"user {q}": text for q, text in second.queries.items()},
+        {id: text for text, id in ids.items()},
+        first.qrels | qrels,
+    )
 
 
 def _trained(target: Path, facts: Mapping[str, Any]) -> Trained:
