@@ -91,7 +91,7 @@ def main() -> None:
 
 for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
-for _command in (create_index, backup, export, sql):
+for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)
 main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))

@@ -62,6 +62,13 @@ def problems(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
             yield row[0], str(error)
 
 
+def copy(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Copy the rows that are as they were written, as far as they can be read."""
+    damaged = {feedback_id for feedback_id, _ in problems(source)}
+    kept = (row for row in _rows(source) if row[0] not in damaged)
+    target.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", kept)
+
+
 def checksum(feedback_id: int, query: str, id: str, value: float, at: str) -> int:
     """CRC-32 of a row: its numbers little-endian, then its texts as UTF-8, each with a zero byte after it."""
     texts = b"".join(text.encode() + b"\0" for text in (query, id, at))
