@@ -93,7 +93,7 @@ def test_it_stays_in_the_file_and_goes_with_every_copy_but_slim_ones(db: SpladeL
                 copy.feedback("loaf", "bread")
 
 
-def test_damage_is_found_and_what_is_whole_is_kept(db: SpladeLite, tmp_path: Path) -> None:
+def test_damage_is_found_and_what_is_whole_is_kept(db: SpladeLite) -> None:
     db.feedback("accident", "car")
     db.feedback("loaf", "bread")
     with db._connections.write() as connection:

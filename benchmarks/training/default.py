@@ -32,8 +32,8 @@ from default_teachers import dense_vectors, rows_of, sparse_vectors
 from numpy.typing import NDArray
 
 from spladelite.encoders.export.export import export_model
-from spladelite.encoders.registry import BUNDLED, load_encoder
 from spladelite.encoders.export.unpack import unpack
+from spladelite.encoders.registry import BUNDLED, load_encoder
 
 JUDGING = ("scifact", "msmarco-dl-5k", "wikiqa", "liveqa-med", "xquad-en")
 EVERYDAY = (

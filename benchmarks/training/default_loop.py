@@ -200,7 +200,7 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
                 there = float((q > 0).float().mean(0) @ (d > 0).float().mean(0))
             now_ratio = math.log(max(there, 1e-3) / teachers.flops(chosen, texts))
             ratio = 0.9 * ratio + 0.1 * now_ratio
-            lamb = min(max(lamb * math.exp(0.05 * (ratio - math.log(settings.flops))), 1e-5), 0.3)
+            lamb = min(max(lamb * math.exp(0.1 * (ratio - math.log(settings.flops))), 1e-5), 0.3)
             row_ = {
                 "step": step, "batch_kl": batch_kl.item(), "own_kl": own_kl.item(), "lambda": lamb,
                 "flops": math.exp(ratio), "terms_q": (q > 0).sum(1).float().mean().item(),

@@ -13,7 +13,7 @@ import click
 
 from spladelite import __version__
 from spladelite.cli.read import check, expand, explain, get, search, sql, stats
-from spladelite.cli.write import add, backup, create_index, delete, export, optimize, reencode
+from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 

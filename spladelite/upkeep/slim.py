@@ -16,7 +16,7 @@ def _checksum(*key: Any) -> int:
 
 
 def make_slim(path: str) -> None:
-    """Seal and merge everything in the file at ``path``, then drop vectors and feedback. Nobody else may have it open."""
+    """Seal and merge all in the file at ``path``, then drop vectors and feedback. Nobody else may have it open."""
     connection = open_file(path)
     try:
         connection.execute("BEGIN IMMEDIATE")
