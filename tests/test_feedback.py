@@ -135,6 +135,6 @@ def test_the_command_line(db: SpladeLite, tmp_path: Path, monkeypatch: pytest.Mo
     run("feedback", "kb.db", "accident", "bread", "--value", "0")
     assert "gone" in run("feedback", "kb.db", "accident", "gone", status=1).output
     found = json.loads(run("eval", "--database", "kb.db", "--feedback", "--system", "splade", "--json").stdout)
-    assert found["systems"][0]["nDCG@10"] == 1.0, found
+    assert found["systems"]["splade"]["measures"]["nDCG@10"] == 1.0
     run("eval", "--feedback", status=2)
     run("eval", "--database", "kb.db", "--feedback", "--qrels", "kb.db", "--topics", "kb.db", status=2)

@@ -896,6 +896,35 @@ def test_adapt_distils_what_the_model_knew(kb: SpladeLite, tmp_path: Path, monke
         assert example.scores == pytest.approx(scores, rel=1e-4)
 
 
+def test_adapt_learns_and_is_judged_by_feedback(
+    kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainingData] = []
+
+    def spied(data: TrainingData, *args: Any, **kwargs: Any) -> Trained:
+        seen.append(data)
+        return train(data, *args, **kwargs)
+
+    monkeypatch.setattr(adapting, "train", spied)
+    graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
+    for number, id in enumerate(list(kb)[:8]):
+        kb.feedback(f"question {number}", id)
+    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    (data,) = seen
+    assert data.validation is not None
+    learned = {example.query for example in data.examples if example.query.startswith("question")}
+    judged = {query for query in data.validation.queries.values() if query.startswith("question")}
+    assert (len(learned), len(judged)) == (4, 4)
+    assert not learned & judged
+    for id, query in data.validation.queries.items():
+        if query in judged:
+            (relevant,) = data.validation.qrels[id]
+            document = kb.get(list(kb)[int(query.split()[1])])
+            assert document is not None
+            assert data.validation.corpus[relevant] == document.text
+    assert len(set(data.validation.corpus.values())) == len(data.validation.corpus)
+
+
 def test_general_questions_are_answered_once_and_mostly() -> None:
     general = general_questions()
     assert len(general.queries) > 150
