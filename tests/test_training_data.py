@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spladelite import InvalidInput, WrongType
+from spladelite import InvalidInput, SpladeLite, WrongType
 from spladelite.training.data import Example, hold_out, read_examples, read_training_data
 from spladelite.training.pseudo import pseudo_data, pseudo_queries
 
