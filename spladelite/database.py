@@ -25,6 +25,9 @@ from spladelite.arguments import (
 )
 from spladelite.documents import table
 from spladelite.documents.filter_sql import sql_args
+from spladelite.documents.feedback import check_value
+from spladelite.documents.feedback import read as read_feedback
+from spladelite.documents.feedback import store as store_feedback
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
@@ -41,7 +44,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
-from spladelite.records import Added, Document, Explanation, Finding, Hit, Row, Stats, Term
+from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -597,6 +600,36 @@ class SpladeLite:
         """Make filters on a metadata field (dots lead into nested objects) fast. Idempotent."""
         with self._connections.write() as connection:
             add_metadata_index(connection, field)
+
+    def feedback(self, query: str, id: str, value: float = 1.0) -> None:
+        """Remember in the file whether a document was useful for a query.
+
+        ``spladelite train kb.db`` and ``adapt`` learn from it, ``spladelite eval --database kb.db --feedback`` measures
+        on it. What is said last of a query and a document holds. :meth:`export` takes it along, slim exports do not.
+
+        Args:
+            query: a text, as it was searched.
+            id: a document's.
+            value: above 0: useful, the more the better; 0 or below: not. True and False do as well.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+            InvalidText, InvalidInput, WrongType: what is wrong with an argument.
+        """
+        given = (check_text(query, "query"), check_id(id), check_value(value))
+        with self._connections.write() as connection:
+            if not table.look_up(connection, [id]):
+                raise run.not_found(id)
+            store_feedback(connection, *given)
+
+    def read_feedback(self) -> list[Feedback]:
+        """What was last said of each query and document, oldest first.
+
+        Raises:
+            CorruptIndex: a row has changed since it was written.
+        """
+        with self._connections.read() as connection:
+            return read_feedback(connection)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 

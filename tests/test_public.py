@@ -13,7 +13,8 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
+    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "Finding", "Hit", "PartMatch", "Passage",
+    "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
 }  # fmt: skip
 ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}

@@ -163,6 +163,27 @@ def delete(database: str, ids: tuple[str, ...], where: str | None, args: tuple[s
 
 @click.command()
 @database
+@click.argument("query")
+@click.argument("id")
+@click.option(
+    "--value", default=1.0, show_default=True, help="Above 0: useful, the more the better; 0 or below: not useful."
+)
+def feedback(database: str, query: str, id: str, value: float) -> None:
+    """Remember whether a document was useful for a query.
+
+    "spladelite train DATABASE" and "spladelite adapt" learn from it, "spladelite eval --feedback" measures on it.
+
+    \b
+    Examples:
+      spladelite feedback kb.db "cancel an order" faq-12
+      spladelite feedback kb.db "cancel an order" faq-40 --value 0
+    """
+    with open_database(database, write=True) as db:
+        db.feedback(query, id, value)
+
+
+@click.command()
+@database
 @as_json
 def optimize(database: str, as_json: bool) -> None:
     """Rewrite the index into the fewest segments.
