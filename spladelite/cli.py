@@ -96,3 +96,4 @@ main.add_command(_Lazy("models", "spladelite.encoders.cli:models", "Look at, con
 main.add_command(_Lazy("eval", "spladelite.evaluation.cli:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.training.cli:train", "Fine-tune a model on pairs of texts."))
 main.add_command(_Lazy("adapt", "spladelite.training.cli:adapt_command", "Tune a database's model to its documents."))
+main.add_command(_Lazy("serve", "spladelite.serve.cli:serve", "Explore a database in the browser."))
