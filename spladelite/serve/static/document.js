@@ -1,7 +1,7 @@
 // A document's page, and a term's.
 
 import { get, remove } from "./api.js";
-import { Characters, bar, documentLink, h, legend, notice, number, plural, readable, snippet, termBars, title } from "./dom.js";
+import { Characters, bar, documentLink, h, legend, marked, notice, number, occurrences, plural, readable, snippet, termBars, title } from "./dom.js";
 
 export async function documentPage(main, parameters, library) {
   const id = parameters.get("id") ?? "";
@@ -29,7 +29,7 @@ export async function documentPage(main, parameters, library) {
           "section",
           null,
           h("h2", null, "Strongest terms"),
-          found.terms.length ? termBars(found.terms, { shown: 16, label: "Strongest terms" }) : h("p", { class: "hint" }, "This file keeps no vectors (a slim export)."),
+          found.terms.length ? termBars(found.terms, { shown: 16, label: "Strongest terms", point }) : h("p", { class: "hint" }, "This file keeps no vectors (a slim export)."),
           found.terms.length > 0 && legend(),
         ),
         like,
@@ -38,11 +38,18 @@ export async function documentPage(main, parameters, library) {
     ),
   );
 
+  /** Mark a term of the document where it is a word of the text, or the end of one (##). */
+  function point({ term, expansion }) {
+    const piece = term.startsWith("##") ? term.slice(2) : null;
+    const spans = expansion ? [] : occurrences(characters, (word) => (piece ? word.endsWith(piece) && word !== piece : word === term));
+    text.replaceChildren(...marked(characters, spans));
+  }
+
   function passageButtons() {
     const buttons = found.passages.map((span, index) =>
-      h("button", { type: "button", "aria-pressed": "false", onclick: (event) => point(span, event.currentTarget) }, `${index + 1}`),
+      h("button", { type: "button", "aria-pressed": "false", onclick: (event) => show(span, event.currentTarget) }, `${index + 1}`),
     );
-    function point(span, button) {
+    function show(span, button) {
       for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
       const part = h("mark", { class: "whole" }, characters.slice(span.start, span.end));
       text.replaceChildren(characters.slice(0, span.start), part, characters.slice(span.end));
@@ -88,7 +95,7 @@ function weighted(hits, withText = false) {
       h(
         "li",
         null,
-        h("div", { class: "head" }, h("a", { href: documentLink(hit.id) }, title(hit)), h("span", { class: "score" }, bar(hit.score / best), number(hit.score, 2))),
+        h("div", { class: "head" }, h("div", null, h("a", { href: documentLink(hit.id) }, title(hit)), title(hit) !== hit.id && h("span", { class: "id" }, hit.id)), h("span", { class: "score" }, bar(hit.score / best), number(hit.score, 2))),
         withText && h("p", { class: "passage" }, snippet(hit.passage, 220)),
       ),
     ),

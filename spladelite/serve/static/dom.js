@@ -12,7 +12,7 @@ export function h(tag, properties, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -58,6 +58,20 @@ export function bestStretch(characters, spans, length) {
   return [start, end];
 }
 
+/** Without case and accents, as BERT's uncased vocabulary and BM25 see a word. */
+export const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+
+/** The spans of the words of a text that pass a test, which is given them plain. */
+export function occurrences(characters, matches) {
+  const spans = [];
+  const units = characters.units;
+  for (let start = 0, end; start < units.length; start = end + 1) {
+    for (end = start; end < units.length && /[\p{L}\p{N}\p{M}]/u.test(units[end]); ) end++;
+    if (end > start && matches(plain(characters.slice(start, end)))) spans.push({ start, end });
+  }
+  return spans;
+}
+
 export function snippet(passage, length = 340) {
   const characters = new Characters(passage.text);
   const [start, end] = bestStretch(characters, passage.marks, length);
@@ -101,13 +115,13 @@ export function bar(share, expansion = false) {
   return h("span", { class: expansion ? "bar expansion" : "bar", "aria-hidden": "true" }, h("span", { style: { width: length } }));
 }
 
-/** A vector as words with bars. */
-export function termBars(terms, { shown = 24, label }) {
+/** A vector as words with bars; `point(term)` is called when one is pointed at. */
+export function termBars(terms, { shown = 24, label, point }) {
   const strongest = Math.max(...terms.map((term) => term.weight), 1e-9);
   const rows = terms.map((term) =>
     h(
       "tr",
-      null,
+      point && { onpointerenter: () => point(term), onfocusin: () => point(term) },
       h("th", { scope: "row" }, termName(term.term, term.expansion)),
       h("td", { class: "wide" }, bar(term.weight / strongest, term.expansion)),
       h("td", { class: "num" }, number(term.weight, 2)),

@@ -3,11 +3,12 @@
 import { Latest, get, pause } from "./api.js";
 import { bar, h, legend, milliseconds, notice, number, plural, termBars, termName } from "./dom.js";
 
-const EXAMPLE = "automobile accident";
+const EXAMPLE = { query: "automobile accident", document: "A car crashed into a tree and the driver was hurt." };
 
 export async function explorePage(main, parameters) {
-  const left = area("left", parameters.get("query") ?? EXAMPLE, "A question, or any text");
-  const right = area("right", parameters.get("document") ?? "", "Left empty: the same text");
+  const texts = parameters.size ? Object.fromEntries(parameters) : EXAMPLE;
+  const left = area("left", texts.query ?? "", "A question, or any text");
+  const right = area("right", texts.document ?? "", "Left empty: the same text");
   const status = h("p", { role: "status", class: "hint" });
   const columns = h("div", { class: "vectors" });
   const latest = new Latest();

@@ -5,6 +5,7 @@ import { bar, documentLink, h, milliseconds, notice, number, plural, readable, s
 import { why } from "./why.js";
 
 const PAGE = 10;
+const LISTED = 6; // values of a field, before "more"
 const MODES = {
   hybrid: "everything that the file has, fused",
   splade: "terms that the model gives to texts, also those that are not in them",
@@ -214,7 +215,8 @@ export async function searchPage(main, parameters, library) {
 
   function showExpansion(expanded) {
     if (!expanded) {
-      expansion.replaceChildren();
+      const hint = "Type, and see which words the model adds to yours.";
+      expansion.replaceChildren(state.q.trim() ? "" : h("span", { class: "label" }, hint));
       return;
     }
     const strongest = expanded.terms[0]?.weight ?? 1;
@@ -252,10 +254,10 @@ export async function searchPage(main, parameters, library) {
       "fieldset",
       null,
       h("legend", null, shown(facet.field)),
-      facet.values.map(({ value, count }) =>
+      facet.values.map(({ value, count }, index) =>
         h(
           "label",
-          null,
+          { hidden: index >= LISTED && !chosen.includes(value) },
           h("input", {
             type: "checkbox",
             id: `facet-${facet.field}-${typeof value}-${value}`,
@@ -270,7 +272,13 @@ export async function searchPage(main, parameters, library) {
         ),
       ),
       !facet.values.length && h("p", { class: "hint" }, "none among the best"),
+      facet.values.length > LISTED && h("button", { type: "button", class: "quiet", onclick: unfold }, `${facet.values.length - LISTED} more`),
     );
+  }
+
+  function unfold(event) {
+    for (const label of event.target.parentElement.querySelectorAll("label")) label.hidden = false;
+    event.target.remove();
   }
 
   function range(facet) {

@@ -1,7 +1,7 @@
 // Why a hit is one: bars of what each term adds, where it stands in the text, and its other documents.
 
 import { Latest, get, pause } from "./api.js";
-import { Characters, bar, documentLink, folded, h, legend, marked, notice, number, plural, snippet, termLink, title } from "./dom.js";
+import { Characters, bar, documentLink, folded, h, legend, marked, notice, number, occurrences, plain, plural, snippet, termLink, title } from "./dom.js";
 
 const SHOWN = 10;
 const PART_NAMES = { splade: "SPLADE terms", bm25: "words (BM25)", dense: "dense vectors" };
@@ -75,7 +75,7 @@ export async function why(panel, text, hit, found) {
       ),
       h("td", { class: "wide" }, bar(match.contribution / strongest, added)),
       h("td", { class: "num sum" }, number(match.contribution, 2)),
-      h("td", { class: "num product" }, `${number(match.query_weight, 2)} × ${number(match.document_weight, 2)}`),
+      h("td", { class: "num product" }, factor(match.query_weight, match.query_expansion), " × ", factor(match.document_weight, match.document_expansion)),
     );
     return row;
   });
@@ -84,7 +84,7 @@ export async function why(panel, text, hit, found) {
   panel.replaceChildren(
     ...[
       explained.parts.length > 1 && partsBar(explained),
-      explained.parts.filter((part) => Object.keys(part.words).length).map((part) => words(part)),
+      explained.parts.filter((part) => Object.keys(part.words).length).map((part) => words(part, characters, (spans) => text.replaceChildren(...marked(characters, spans)))),
       rows.length > 0 &&
         h(
           "div",
@@ -136,8 +136,18 @@ function partsBar(explained) {
   );
 }
 
-/** BM25's words and what each adds to its score. */
-function words(part) {
+/** BM25's words and what each adds to its score; `point(spans)` shows where one is. */
+function words(part, characters, point) {
   const entries = Object.entries(part.words).sort((a, b) => b[1] - a[1]);
-  return h("p", { class: "words" }, h("span", { class: "hint" }, "Words: "), entries.map(([word, score]) => h("span", { class: "chip" }, word, " ", h("span", { class: "num" }, number(score, 2)))));
+  return h(
+    "p",
+    { class: "words" },
+    h("span", { class: "hint" }, "Words: "),
+    entries.map(([word, score]) => {
+      const show = () => point(occurrences(characters, (other) => other.startsWith(plain(word))));
+      return h("button", { type: "button", class: "chip", onpointerenter: show, onfocus: show, onclick: show }, word, " ", h("span", { class: "num" }, number(score, 2)));
+    }),
+  );
 }
+
+const factor = (weight, added) => h("span", { class: added ? "added" : null }, number(weight, 2));
