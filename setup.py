@@ -13,10 +13,10 @@ flags = ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-con
 setup(
     ext_modules=[
         Extension(
-            "spladelite._kernels",
-            ["spladelite/_kernels.pyx"],
+            "spladelite.index._kernels",
+            ["spladelite/index/_kernels.pyx"],
             language="c++",
-            depends=["spladelite/_loops.h"],
+            depends=["spladelite/index/_loops.h"],
             extra_compile_args=flags,
             optional=True,
         )

@@ -18,7 +18,8 @@ from pathlib import Path
 import apsw
 import numpy as np
 
-from spladelite import SpladeLite, dense
+from spladelite import SpladeLite
+from spladelite.index import dense_blocks as dense
 
 QUERIES = 20
 

@@ -61,7 +61,7 @@ def prepare(data: Path, work: Path, copies: int) -> Path:
 def encode(data: Path, folder: Path) -> None:
     from spladelite.encoders.registry import load_encoder
     from spladelite.evaluation.beir import read_corpus, read_queries
-    from spladelite.quantize import drop_small_weights
+    from spladelite.index.quantize import drop_small_weights
 
     encoder = load_encoder()
     queries = [text for name in ("wikiqa", "xquad-en") for text in read_queries(data / name).values()]

@@ -19,8 +19,8 @@ import numpy as np
 
 from spladelite import SpladeLite
 from spladelite.evaluation import Qrels, Run, read_corpus, read_judgments, read_queries, score_run
-from spladelite.fusion import DEPTH, Ranking, default_weights, fuse
-from spladelite.lexical import query_words
+from spladelite.index.words import query_words
+from spladelite.search.fusion import DEPTH, Ranking, default_weights, fuse
 
 Parts = dict[str, dict[str, float]]
 Rule = Callable[[Parts, int], dict[str, float]]

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spladelite import SpladeLite, lexical
+from spladelite import SpladeLite
 from spladelite.evaluation import Run, read_corpus, read_judgments, read_queries, score_run
+from spladelite.index import words as lexical
 
 DEPTHS = (10, 100, 1000)
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite import SpladeLite
+from spladelite.arguments import Vector
 from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
 from spladelite.evaluation.measures import LABELS, measures_for, score_run
 from spladelite.evaluation.trec import Run
-from spladelite.quantize import drop_small_weights
+from spladelite.index.quantize import drop_small_weights
 from spladelite.records import SparseVectors
-from spladelite.validate import Vector
 
 DEPTH = 1000
 

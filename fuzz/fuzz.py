@@ -26,10 +26,13 @@ with atheris.instrument_imports(include=["spladelite"]):
     from torture import damage
     from torture.words import WORDS, WordModel
 
-    import spladelite.kernels
-    from spladelite import SpladeLite, ascending, postings
+    import spladelite.index.kernels
+    from spladelite import SpladeLite
     from spladelite.errors import CorruptIndex, SpladeLiteError
-    from spladelite.index import (
+    from spladelite.index import ascending, postings
+    from spladelite.index.passages import Layout, passage_checksum, read_passages
+    from spladelite.index.scoring import Segment, SegmentQuery, top_k
+    from spladelite.index.segments import (
         checked_postings,
         posting_checksum,
         read_segment,
@@ -38,8 +41,6 @@ with atheris.instrument_imports(include=["spladelite"]):
         tombstone_checksum,
     )
     from spladelite.migrations import migrations
-    from spladelite.passages import Layout, passage_checksum, read_passages
-    from spladelite.search import Segment, SegmentQuery, top_k
 
 MODEL = WordModel()
 
@@ -63,7 +64,7 @@ def blobs(data: bytes) -> None:
 
 def _postings(blob: bytes, count: int, size: int) -> None:
     results = []
-    for decode in (postings.decode, spladelite.kernels.decode):
+    for decode in (postings.decode, spladelite.index.kernels.decode):
         try:
             results.append(decode(blob, count, size))
         except ValueError:
@@ -77,7 +78,7 @@ def _postings(blob: bytes, count: int, size: int) -> None:
         part = SegmentQuery(
             Segment(1, np.arange(1, size + 1), np.ones(size, np.float32), None), None, [checked, checked]
         )
-        expected, found = top_k([part], [1.5, 0.5], 5), spladelite.kernels.top_k([part], [1.5, 0.5], 5)
+        expected, found = top_k([part], [1.5, 0.5], 5), spladelite.index.kernels.top_k([part], [1.5, 0.5], 5)
         assert all((a == b).all() for a, b in zip(expected, found, strict=True)), "the kernels differ"
 
 
@@ -124,7 +125,7 @@ def _segment(source: atheris.FuzzedDataProvider) -> None:
     except CorruptIndex:
         return
     part = SegmentQuery(segment, None, [postings.decode(b"\x00\x80\x07", 1, len(segment))])
-    expected, found = top_k([part], [1.0], 5), spladelite.kernels.top_k([part], [1.0], 5)
+    expected, found = top_k([part], [1.0], 5), spladelite.index.kernels.top_k([part], [1.0], 5)
     assert all((a == b).all() for a, b in zip(expected, found, strict=True)), "the kernels differ"
 
 

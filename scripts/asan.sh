@@ -12,16 +12,16 @@ mkdir -p "$build/spladelite"
 (cd "$root/spladelite" && tar chf - --exclude='*.so' --exclude='__pycache__' .) | (cd "$build/spladelite" && tar xf -)
 cd "$build"
 sed 's/boundscheck=False/boundscheck=True/; s/initializedcheck=False/initializedcheck=True/' \
-    "$root/spladelite/_kernels.pyx" > _kernels.pyx
-"$python" -m cython -3 --cplus --module-name spladelite._kernels _kernels.pyx -o _kernels.cpp
+    "$root/spladelite/index/_kernels.pyx" > _kernels.pyx
+"$python" -m cython -3 --cplus --module-name spladelite.index._kernels _kernels.pyx -o _kernels.cpp
 suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
 # -fsanitize=alignment stays off: the kernel reads uint16 from bytes objects, which x86 and ARM allow.
 c++ -shared -fPIC -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fno-strict-aliasing \
     -fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined \
-    "-I$include" "-I$root/spladelite" _kernels.cpp -o "spladelite/_kernels$suffix"
+    "-I$include" "-I$root/spladelite/index" _kernels.cpp -o "spladelite/index/_kernels$suffix"
 export LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH="$build:$root/tests" PYTHONMALLOC=malloc
-"$python" -c 'from spladelite import kernels, _kernels; assert kernels.KERNEL == "compiled"; print(_kernels.__file__)'
+"$python" -c 'from spladelite.index import kernels, _kernels; assert kernels.KERNEL == "compiled"; print(_kernels.__file__)'
 "$python" -m pytest -q -p no:cacheprovider "$root/tests/test_kernels.py" "$root/tests/test_oracle.py"
 "$python" -m torture damage "$mutations"

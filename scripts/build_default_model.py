@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from spladelite.encoders.bodies import take_apart
-from spladelite.encoders.convert import calibrate, calibration_ids, int8_model
+from spladelite.encoders.export.bodies import take_apart
+from spladelite.encoders.export.convert import calibrate, calibration_ids, int8_model
+from spladelite.encoders.export.heads import Pooling
 from spladelite.encoders.folder import FileEntry, ModelFolder, Route
-from spladelite.encoders.heads import Pooling
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.rows import Limits
 from spladelite.encoders.tokenizer import TextTokenizer

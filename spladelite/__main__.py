@@ -1,5 +1,5 @@
 """``python -m spladelite`` is the command ``spladelite``."""
 
-from spladelite.cli import main
+from spladelite.cli.main import main
 
 main(prog_name="spladelite")

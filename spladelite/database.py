@@ -10,22 +10,7 @@ from typing import Any
 
 import apsw
 
-from spladelite import documents as store
-from spladelite import lexical
-from spladelite.connection import Durability
-from spladelite.errors import InvalidInput, ModelMismatch
-from spladelite.filters import compile_filter, matching_doc_ids
-from spladelite.handle import Where, WhereArgs, not_found
-from spladelite.index import merge_all
-from spladelite.ingest import Target, encode_documents, ingest
-from spladelite.meta import Settings, add_metadata_index, read_meta
-from spladelite.model import FileModel
-from spladelite.progress import Progress, ticking
-from spladelite.reader import Reader
-from spladelite.records import Finding
-from spladelite.reencode import reencode
-from spladelite.repair import repair as repair_database
-from spladelite.validate import (
+from spladelite.arguments import (
     NewDocument,
     check_id,
     check_metadata,
@@ -35,6 +20,22 @@ from spladelite.validate import (
     id_list,
     new_documents,
 )
+from spladelite.documents import table as store
+from spladelite.documents.filters import compile_filter, matching_doc_ids
+from spladelite.documents.ingest import Target, encode_documents, ingest
+from spladelite.documents.metadata_index import add_metadata_index
+from spladelite.errors import InvalidInput, ModelMismatch
+from spladelite.file.connection import Durability
+from spladelite.file_models import FileModel
+from spladelite.handle import Where, WhereArgs, not_found
+from spladelite.index import words as lexical
+from spladelite.index.segments import merge_all
+from spladelite.index.settings import Settings, read_meta
+from spladelite.progress import Progress, ticking
+from spladelite.reader import Reader
+from spladelite.records import Finding
+from spladelite.upkeep.reencode import reencode
+from spladelite.upkeep.repair import repair as repair_database
 
 
 class SpladeLite(Reader):

@@ -12,22 +12,24 @@ from typing import Any, Self
 
 import apsw
 
-from spladelite import check as checking
-from spladelite import documents as store
-from spladelite.connection import Connections, Durability, backup, replacing
-from spladelite.dense_model import FileDense
+from spladelite.arguments import check_id, check_timeout
+from spladelite.documents import table as store
+from spladelite.documents.metadata_index import metadata_indexes
 from spladelite.errors import DocumentNotFound, InvalidInput, WrongType
-from spladelite.files import is_new
-from spladelite.meta import Meta, Settings, create_meta, metadata_indexes, read_meta
-from spladelite.model import FileModel
+from spladelite.file.connection import Connections, Durability
+from spladelite.file.paths import is_new, replacing
+from spladelite.file.sqlite import backup
+from spladelite.file_models import FileModel
+from spladelite.file_models_dense import FileDense
+from spladelite.index.settings import Meta, Settings, create_meta, read_meta
 from spladelite.progress import Progress, ticking
-from spladelite.queries import weigher
 from spladelite.records import Document, Finding, Row, Stats
-from spladelite.searcher import Searcher
-from spladelite.slim import make_slim
-from spladelite.sql_functions import register
-from spladelite.stats import read_stats
-from spladelite.validate import check_id, check_timeout
+from spladelite.search.query_weights import weigher
+from spladelite.search.searcher import Searcher
+from spladelite.search.sql_functions import register
+from spladelite.upkeep import check as checking
+from spladelite.upkeep.slim import make_slim
+from spladelite.upkeep.stats import read_stats
 
 Where = Mapping[str, Any] | str | None
 WhereArgs = Sequence[Any] | Mapping[str, Any] | None
@@ -183,7 +185,7 @@ class Handle:
         Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
         ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
         """
-        from spladelite.transfer.rows import export_rows  # here: sqlite-utils is slow to import
+        from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
         with (
             replacing(self._target(path)) as temporary,

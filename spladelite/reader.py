@@ -6,19 +6,19 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from spladelite import documents as store
+from spladelite.arguments import check_count, check_id, check_min_score, check_text, check_timeout
+from spladelite.documents import table as store
+from spladelite.documents.filters import Filter, compile_filter
+from spladelite.documents.ingest import split
 from spladelite.errors import InvalidInput, ModelError, WrongType
-from spladelite.explain import expansion, explain, highlight, read_terms
-from spladelite.filters import Filter, compile_filter
 from spladelite.handle import Handle, Where, WhereArgs, not_found
-from spladelite.ingest import split
-from spladelite.meta import read_meta
-from spladelite.modes import Mode, Question, Rerank, answer, check_mode, explain_in_parts, questions, reranked
-from spladelite.quantize import drop_small_weights
-from spladelite.queries import QueryInput, weigher
+from spladelite.index.quantize import drop_small_weights
+from spladelite.index.settings import read_meta
 from spladelite.records import Explanation, Hit, Term
-from spladelite.searcher import explain_sql
-from spladelite.validate import check_count, check_id, check_min_score, check_text, check_timeout
+from spladelite.search.explain import expansion, explain, highlight, read_terms
+from spladelite.search.modes import Mode, Question, Rerank, answer, check_mode, explain_in_parts, questions, reranked
+from spladelite.search.query_weights import QueryInput, weigher
+from spladelite.search.searcher import explain_sql
 
 TRANSACTION = 1024  # queries of one search_many that see the same state of the file
 
@@ -60,7 +60,7 @@ class Reader(Handle):
             mode: ``"splade"``, ``"bm25"``, ``"dense"``, or ``"hybrid"`` for all that the file has, fused. A hybrid
                 fuses the best 200 documents of each part, or k if that is more.
             weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
-                by the query's length, see :func:`spladelite.fusion.default_weights`.
+                by the query's length, see :func:`spladelite.search.fusion.default_weights`.
             fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
                 weighted reciprocal ranks.
             rerank: a function of the query and a list of passages that returns a score for each, such as a

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spladelite import ascending
 from spladelite.errors import CorruptIndex
+from spladelite.index import ascending
+from spladelite.index.passages import Layout, passage_checksum, read_passages
 from spladelite.migrations import migrations
-from spladelite.passages import Layout, passage_checksum, read_passages
 
 
 def csr(rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

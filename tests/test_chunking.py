@@ -14,7 +14,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from spladelite.chunking import chunk
+from spladelite.documents.chunking import chunk
 from spladelite.errors import InvalidInput
 from spladelite.records import Tokens
 

@@ -20,11 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spladelite import SpladeLite, errors
-from spladelite.cli import _status, main
-from spladelite.sources import FORMATS
-from spladelite.tables import snippet
+from spladelite.cli.main import _status, main
+from spladelite.cli.tables import snippet
+from spladelite.documents.sources import FORMATS
 
-COMMAND = [sys.executable, "-c", "from spladelite.cli import main; main(prog_name='spladelite')"]
+COMMAND = [sys.executable, "-c", "from spladelite.cli.main import main; main(prog_name='spladelite')"]
 
 
 @pytest.fixture(autouse=True)
@@ -390,7 +390,7 @@ def child(*args: str, input: bytes | None = None) -> subprocess.CompletedProcess
 
 def test_help_loads_no_model_runtime() -> None:
     code = (
-        "import sys; from spladelite.cli import main; main(['--help'], standalone_mode=False);"
+        "import sys; from spladelite.cli.main import main; main(['--help'], standalone_mode=False);"
         "print({'numpy', 'apsw', 'onnxruntime', 'tokenizers', 'torch', 'sqlite3', 'tqdm'} & sys.modules.keys())"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

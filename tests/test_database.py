@@ -318,7 +318,8 @@ def test_min_score_and_search_many(filled: SpladeLite) -> None:
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_many_queries_in_batches_and_transactions(path: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spladelite import reader, searcher
+    from spladelite import reader
+    from spladelite.search import searcher
 
     monkeypatch.setattr(searcher, "cores", lambda: cores)
     monkeypatch.setattr(searcher, "BATCH", 4)
@@ -546,7 +547,7 @@ def test_optimize_drops_the_dead(small: SpladeLite) -> None:
 
 def test_sqlite_out_of_memory_is_an_error_of_ours(path: str) -> None:
     """A damaged record may claim gigabytes: found by damaging 50,000 files under a memory limit."""
-    from spladelite.sqlite import translated
+    from spladelite.file.sqlite import translated
 
     with pytest.raises(spladelite.DatabaseError, match="memory"), translated(path):
         raise apsw.NoMemError
@@ -670,7 +671,7 @@ def test_progress_of_another_type_is_refused(db: SpladeLite) -> None:
 
 
 def test_one_batch_is_encoded_while_another_is_written(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spladelite.ingest.BATCH_ENCODED", 4)
+    monkeypatch.setattr("spladelite.documents.ingest.BATCH_ENCODED", 4)
     with SpladeLite(path) as db:
         ids = db.add((f"text number {i}" for i in range(30)), ids=(str(i) for i in range(30)))
         assert ids == list(db) == [str(i) for i in range(30)]

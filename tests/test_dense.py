@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spladelite import InvalidInput, SpladeLite, dense
+from spladelite import InvalidInput, SpladeLite
 from spladelite.encoders.dense import load_dense
 from spladelite.errors import CorruptIndex, InvalidVector, ModelError, ModelMismatch, WrongType
+from spladelite.index import dense_blocks as dense
 
 DIMENSION = 12
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from spladelite.cli import main
+from spladelite.cli.main import main
 from spladelite.encoders.registry import BUNDLED
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("sentence_transformers")
 from models_for_tests import TEXTS, vocabulary, write_mlm, write_sentence_transformers
 
 from spladelite.encoders.base import Encoder
-from spladelite.encoders.export import export_model
+from spladelite.encoders.export.export import export_model
 from spladelite.encoders.objects import from_functions
 from spladelite.encoders.registry import bundled_encoder, load_encoder
 from spladelite.encoders.routed import RoutedEncoder

@@ -19,7 +19,7 @@ from spladelite.records import SparseVectors
 
 ir_measures = pytest.importorskip("ir_measures")
 
-from spladelite.evaluation.cli import evaluate  # noqa: E402
+from spladelite.cli.evaluate import evaluate  # noqa: E402
 from spladelite.evaluation.measures import score_run  # noqa: E402
 
 DOCUMENTS = {

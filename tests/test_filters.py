@@ -11,8 +11,9 @@ import apsw
 import numpy as np
 import pytest
 
+from spladelite.documents.filters import Filter, compile_filter, matching_among, matching_doc_ids
+from spladelite.documents.metadata_index import metadata_index_sql
 from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
-from spladelite.filters import Filter, compile_filter, matching_among, matching_doc_ids, metadata_index_sql
 
 SCHEMA = """
 CREATE TABLE document (

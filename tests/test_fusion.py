@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spladelite import InvalidInput, SpladeLite
 from spladelite.errors import InvalidVector, WrongType
-from spladelite.fusion import FUSIONS, Ranking, check_weights, default_weights, fuse
+from spladelite.search.fusion import FUSIONS, Ranking, check_weights, default_weights, fuse
 
 TEXTS = {
     "gzip": "Compress files with gzip to save disk space.",

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spladelite import kernels, postings, search
-from spladelite.search import Segment, SegmentQuery
+from spladelite.index import kernels, postings
+from spladelite.index import scoring as search
+from spladelite.index.scoring import Segment, SegmentQuery
 
-compiled = pytest.importorskip("spladelite._kernels", reason="the extension is not built")
+compiled = pytest.importorskip("spladelite.index._kernels", reason="the extension is not built")
 
 Query = tuple[list[SegmentQuery], list[float]]
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]

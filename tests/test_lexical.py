@@ -11,9 +11,10 @@ import apsw
 import numpy as np
 import pytest
 
-from spladelite import InvalidInput, SpladeLite, lexical
-from spladelite.connection import fetch
+from spladelite import InvalidInput, SpladeLite
 from spladelite.errors import CorruptIndex
+from spladelite.file.sqlite import fetch
+from spladelite.index import words as lexical
 
 WORDS = ["fever", "cough", "aspirin", "market", "stock", "apple", "river", "stone", "music", "train"]
 

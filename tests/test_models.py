@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spladelite.encoders.compare import compare
+from spladelite.encoders.export.compare import compare
 from spladelite.encoders.registry import bundled_encoder, load_encoder
 
 DATA = Path(os.environ.get("SPLADELITE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spladelite import kernels, postings
+from spladelite.index import kernels, postings
 
 
 def as_list(pairs: list[tuple[int, int]]) -> tuple[postings.Ordinals, postings.Impacts]:

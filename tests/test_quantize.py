@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spladelite.quantize import drop_small_weights, quantize
+from spladelite.index.quantize import drop_small_weights, quantize
 from spladelite.records import SparseVectors
 
 weights = st.floats(2.0**-100, 2.0**100, width=32)

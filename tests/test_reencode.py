@@ -77,7 +77,7 @@ def test_everything_but_the_weights_stays(filled: str) -> None:
 
 
 def test_an_interrupted_move_goes_on_where_it_stopped(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spladelite.reencode.BATCH", 10)
+    monkeypatch.setattr("spladelite.upkeep.reencode.BATCH", 10)
     other = Other()
     other.fail_after = 20
     with SpladeLite(filled) as db:
@@ -106,7 +106,7 @@ def test_a_half_built_index_of_another_model_is_begun_anew(filled: str) -> None:
 
 
 def test_others_read_and_write_meanwhile_and_follow(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spladelite.reencode.BATCH", 10)
+    monkeypatch.setattr("spladelite.upkeep.reencode.BATCH", 10)
     other = Other()
     with SpladeLite(filled) as db, SpladeLite(filled) as reader:
         before = reader.search("bread", k=50)

@@ -94,7 +94,7 @@ def test_handles_that_close_at_one_moment_leave_one_plain_file(file: Path) -> No
     db.add("w5", ids="e")
     other = apsw.Connection(str(file))
     other.execute("SELECT * FROM document").fetchall()
-    with patch("spladelite.sqlite.time.sleep", lambda _: other.close()):
+    with patch("spladelite.file.sqlite.time.sleep", lambda _: other.close()):
         db.close()
     assert names(file) == ["kb.db"]
     assert file.read_bytes()[18:20] == b"\1\1"
@@ -129,7 +129,7 @@ def test_a_log_that_another_handle_ends_before_it_is_used_is_begun_again(file: P
                 other.close()
             return result
 
-    with patch("spladelite.connection.apsw.Connection", Late), open_database(file) as db:
+    with patch("spladelite.file.connection.apsw.Connection", Late), open_database(file) as db:
         with db._connections.read() as connection:
             assert isinstance(connection, Late)
             assert connection.late
@@ -357,7 +357,7 @@ def test_writing_through_a_read_only_handle(file: Path) -> None:
 
 
 def test_a_network_file_system_gets_a_rollback_journal_and_one_warning(file: Path) -> None:
-    with patch("spladelite.connection.on_network", lambda _: True):
+    with patch("spladelite.file.connection.on_network", lambda _: True):
         with pytest.warns(UserWarning, match="write-ahead logging"):
             db = open_database(file)
         assert in_threads(2, lambda _: db.get("a")) == []  # once is enough: another warning would be an error
@@ -371,11 +371,11 @@ def test_a_network_file_system_gets_a_rollback_journal_and_one_warning(file: Pat
 
 
 def test_closing_on_a_network_file_system_never_begins_a_log(file: Path) -> None:
-    with patch("spladelite.connection.on_network", lambda _: True):
+    with patch("spladelite.file.connection.on_network", lambda _: True):
         with pytest.warns(UserWarning, match="write-ahead logging"):
             db = open_database(file)
-        failing = patch("spladelite.connection.leave_wal", lambda _: False)
-        with failing, patch("spladelite.connection.leave_wal_later") as later:
+        failing = patch("spladelite.file.connection.leave_wal", lambda _: False)
+        with failing, patch("spladelite.file.connection.leave_wal_later") as later:
             db.close()
     assert not later.called
 

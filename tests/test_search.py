@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spladelite import kernels, search
-from spladelite.search import Segment, SegmentQuery
+from spladelite.index import kernels
+from spladelite.index import scoring as search
+from spladelite.index.scoring import Segment, SegmentQuery
 
 WEIGHTS = [2.0, 1.0]
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spladelite.documents.sources import Columns, Source, _json_object, read_sources, read_table
 from spladelite.errors import InvalidInput
-from spladelite.sources import Columns, Source, _json_object, read_sources, read_table
 
 DEFAULT = Columns()
 

@@ -27,11 +27,11 @@ import torch
 from click.testing import CliRunner
 
 from spladelite import SpladeLite
-from spladelite.cli import main
+from spladelite.cli.main import main
 from spladelite.encoders.checkpoint import MlmRoute, StaticRoute, read_checkpoint
-from spladelite.encoders.compare import compare
+from spladelite.encoders.export.compare import compare
+from spladelite.encoders.export.unpack import unpack
 from spladelite.encoders.registry import BUNDLED, bundled_encoder, load_encoder
-from spladelite.encoders.unpack import unpack
 from spladelite.errors import InvalidInput, ModelError, TrainingError
 from spladelite.training import (
     Example,

@@ -2,7 +2,7 @@
 
 A folder holds ``spladelite.json`` (what the model is, and size and SHA-256 of each file), ``tokenizer.json`` and one
 ONNX graph a route. Reading the folder costs milliseconds and loads no native library; the graph is loaded with the
-first text. Each text runs on its own (see :mod:`spladelite.encoders.heads`), several texts on several threads.
+first text. Each text runs on its own (see :mod:`spladelite.encoders.export.heads`), several texts on several threads.
 """
 
 from __future__ import annotations

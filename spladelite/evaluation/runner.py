@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite import ascending
 from spladelite.errors import InvalidInput
 from spladelite.evaluation.measures import MEASURES, Scores, expected_flops, measures_for, paired_test, score_run
 from spladelite.evaluation.trec import Qrels, Run
+from spladelite.index import ascending
 
 if TYPE_CHECKING:
     from spladelite import SpladeLite

@@ -2,7 +2,6 @@
 
 ::
 
-    cli        the command: a port on this machine, a token, uvicorn
     app        requests -> endpoints -> JSON; static/ holds the page: plain HTML, CSS and modules
     access     who may ask: this machine, this page, whoever has the token
     openapi    an endpoint's signature -> its parameters, checked, and the OpenAPI document

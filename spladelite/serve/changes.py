@@ -11,7 +11,7 @@ from spladelite import DocumentNotFound, InvalidInput, SpladeLite
 from spladelite.serve.answers import Added, Deleted, Noted
 from spladelite.serve.endpoints import Id, Library
 from spladelite.serve.openapi import Endpoint
-from spladelite.sources import read_sources
+from spladelite.documents.sources import read_sources
 
 LARGEST = 64 << 20  # bytes of one request
 

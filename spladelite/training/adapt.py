@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spladelite.arguments import check_count
 from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.errors import InvalidInput
@@ -26,7 +27,6 @@ from spladelite.training.mining import mine
 from spladelite.training.pseudo import pseudo_data
 from spladelite.training.report import needs
 from spladelite.training.state import TRAINING, check_folder, finished
-from spladelite.validate import check_count
 
 if TYPE_CHECKING:
     from spladelite import SpladeLite

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spladelite.arguments import check_unicode
 from spladelite.errors import InvalidInput, WrongType
 from spladelite.evaluation import beir
 from spladelite.evaluation.trec import Qrels
 from spladelite.training.examples import Example, read_examples
-from spladelite.validate import check_unicode
 
 __all__ = ["Example", "TrainingData", "Validation", "as_collection", "hold_out", "read_examples", "read_training_data"]
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from spladelite.arguments import check_unicode
+from spladelite.documents.sources import _lines
 from spladelite.errors import InvalidInput
-from spladelite.sources import _lines
-from spladelite.validate import check_unicode
 
 # The names of sentence-transformers' datasets, and FlagEmbedding's "pos" and "neg".
 _QUERY = ("query", "anchor", "question")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spladelite.arguments import check_count
 from spladelite.errors import InvalidInput
 from spladelite.progress import Progress, ticking
 from spladelite.records import Hit
 from spladelite.training.data import Example, holds
-from spladelite.validate import check_count
 
 if TYPE_CHECKING:
     from spladelite import SpladeLite

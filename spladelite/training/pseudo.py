@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from spladelite.chunking import _SENTENCE, _borders
+from spladelite.arguments import check_count
+from spladelite.documents.chunking import _SENTENCE, _borders
 from spladelite.errors import InvalidInput
 from spladelite.training.data import Example, TrainingData, as_collection, held_out_count, limited
-from spladelite.validate import check_count
 
 # A word is what stands between white space; each character of the scripts that are written without any.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")

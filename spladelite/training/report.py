@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spladelite.encoders.export import export_model
+from spladelite.encoders.export.export import export_model
 from spladelite.encoders.torch import find_device
 from spladelite.errors import ModelError
 from spladelite.training.config import TrainConfig

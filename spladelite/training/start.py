@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.encoders.checkpoint import Checkpoint, read_checkpoint
+from spladelite.encoders.export.unpack import unpack
 from spladelite.encoders.folder import NAME, ModelFolder
 from spladelite.encoders.registry import BUNDLED, find_folder
-from spladelite.encoders.unpack import unpack
 from spladelite.errors import InvalidInput
 from spladelite.training.config import TrainConfig
 

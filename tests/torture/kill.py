@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from spladelite import SpladeLite, schema
+from spladelite import SpladeLite
+from spladelite.file import schema
 from spladelite.migrations import migrations
 from torture import Tally
 from torture.words import WordModel

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spladelite import SpladeLite
-from spladelite.ingest import split
+from spladelite.documents.ingest import split
 from torture import Tally
 from torture.words import WordModel, random_text, random_vector
 

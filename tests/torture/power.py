@@ -115,7 +115,7 @@ def record(path: Path, seed: int, durability: str, network: bool) -> list[tuple[
     vfs = RecordingVFS(log)
     source = random.Random(seed)
     try:
-        with patch("spladelite.connection.on_network", lambda _: network):
+        with patch("spladelite.file.connection.on_network", lambda _: network):
             worker = kill.Worker(path, {}, lambda line: log.append(("say", line)), seed)
             db = open_database(path, durability)
             log.append(("say", "!"))

@@ -1,0 +1,99 @@
+"""The command line: thin commands over :class:`~spladelite.database.SpladeLite`.
+
+Every command takes the database first, prints a table or, with ``--json``, one JSON value, and ends with an exit status
+that scripts can use (``EXIT_STATUS``). Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from spladelite.cli.read import check, expand, explain, get, search, sql, stats
+from spladelite.cli.write import add, backup, create_index, delete, export, optimize, reencode
+from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
+from spladelite.errors import SpladeLiteError as Error
+
+EXIT_STATUS = """\b
+Exit status:
+  0    done
+  1    nothing found: no hit, no such document; or check found damage
+  2    wrong usage, or input that cannot be used
+  3    a database, model or file that is missing, damaged or cannot be read or written
+  4    another process kept the database locked: try again
+  130  Ctrl-C; what was committed stays, and the same command goes on from there
+"""
+
+
+class _Main(click.Group):
+    """Turns exceptions into one line and an exit status, and loads the lazy commands."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Lazy) else command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted; what was committed stays", 130)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename is not None else ""
+            _fail(ctx, f"{name}{error.strerror or error}", 3)
+        except Error as error:
+            _fail(ctx, str(error), _status(error))
+
+
+def _status(error: Error) -> int:
+    if isinstance(error, Busy):
+        return 4
+    if isinstance(error, DatabaseError | ModelError):
+        return 3
+    return 1 if isinstance(error, DocumentNotFound) else 2
+
+
+def _fail(ctx: click.Context, message: str, status: int) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    ctx.exit(status)
+
+
+class _Lazy(click.Command):
+    """Stands for a command that is imported when it is asked for, so that ``--help`` stays fast."""
+
+    def __init__(self, name: str, place: str, help: str) -> None:
+        super().__init__(name, help=help)
+        self._place = place
+
+    def load(self) -> click.Command:
+        module, _, attribute = self._place.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Main, epilog=EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="spladelite")
+def main() -> None:
+    """Learned sparse search (SPLADE) in one SQLite file.
+
+    \b
+    Example:
+      spladelite add kb.db notes/ && spladelite search kb.db "how do I shrink a file"
+    """
+
+
+for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
+    main.add_command(_command)
+for _command in (create_index, backup, export, sql):
+    main.add_command(_command)
+main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
+main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
+main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
+main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
+main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))

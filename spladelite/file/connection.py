@@ -1,0 +1,393 @@
+"""The only module that opens a database file: connections, transactions, exceptions, hardening.
+
+One connection a thread, and another for the SQL that a user writes, which cannot write. While a file is open for
+writing it is in WAL mode with ``synchronous=FULL``: readers never block the writer, and an acknowledged commit survives
+a power cut. The last ``close()`` turns it back into one plain file that opens anywhere, read-only folders included.
+
+SQLite's locks do not survive a fork: the parent's connections are closed before one, and both sides open new ones.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Literal
+
+import apsw
+
+from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
+from spladelite.file import forks, schema
+from spladelite.file.guard import FileKey, protect, release
+from spladelite.file.paths import check_path, immutable_uri, on_network, replacing
+from spladelite.file.sqlite import (
+    BUSY_TIMEOUT_MS,
+    Clock,
+    backup,
+    fetch,
+    harden,
+    int_array,
+    leave_wal,
+    leave_wal_later,
+    only_reading,
+    set_journal,
+    translated,
+)
+
+__all__ = ["BUSY_TIMEOUT_MS", "Connections", "Durability", "backup", "fetch", "int_array", "replacing", "translated"]
+
+PATIENCE = 10.0  # seconds that close() and fork wait for calls in other threads
+LOG_LIMIT = 64 << 20  # bytes that the WAL file keeps after a checkpoint
+
+Durability = Literal["full", "fast"]
+
+# What code of ours may run into when a row is not what the schema says.
+_STRANGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
+
+
+class _Seat:
+    """A thread's connections. When the thread is gone, the next new one takes its seat."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.connection: apsw.Connection | None = None
+        self.guest: apsw.Connection | None = None  # runs the user's SQL
+        self.clock = Clock()
+        self.depth = 0  # calls that use it, one inside the other
+
+
+class Connections:
+    """All connections of one open database.
+
+    Args:
+        path: a file, or ``":memory:"``.
+        read_only: never writes; the file must exist.
+        immutable: nobody writes: no locks, and no log is looked for. Implies ``read_only``.
+        durability: ``"full"``: what was acknowledged survives a power cut; ``"fast"``: the latest calls may be lost.
+        prepare: called with each new connection, to register functions on it.
+        create: called inside the creating transaction of a new file, after the tables are there.
+        indexes: ``CREATE INDEX`` statements that the file may have besides the tables, given its connection.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        read_only: bool,
+        immutable: bool = False,
+        durability: Durability = "full",
+        prepare: Callable[[apsw.Connection], None],
+        create: Callable[[apsw.Connection], None],
+        indexes: Callable[[apsw.Connection], set[str]],
+    ) -> None:
+        self.path = path
+        self.memory = path == ":memory:"
+        self.read_only = read_only or immutable
+        self.frozen = ""  # why the file, although it could be written, must not be
+        self.closed = False
+        self._immutable = immutable
+        self._durability = durability
+        self._prepare = prepare
+        self._create = create
+        self._indexes = indexes
+        self._warned = False
+        self._torn = False  # the process was forked in the middle of a call
+        self._key: FileKey | None = None
+        self._seats: list[_Seat] = []
+        self._local = threading.local()
+        self._new_locks()
+        if not self.memory:
+            check_path(path, self.read_only, immutable)
+        forks.watch(self)
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self, timeout: float | None = None) -> Iterator[apsw.Connection]:
+        """A read transaction: every statement inside sees the same state of the file.
+
+        After ``timeout`` seconds a statement that runs is ended by :class:`Interrupted`.
+        """
+        with self._call(timeout) as (seat, connection):
+            if seat.depth > 1 and connection.in_transaction:  # a read inside a transaction of the same thread
+                yield connection
+                return
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                self._roll_back(seat)
+
+    @contextmanager
+    def write(self) -> Iterator[apsw.Connection]:
+        """A write transaction: all of it or, after an exception, nothing of it."""
+        self.require_writable()
+        with self._call() as (seat, connection):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back(seat)
+                raise
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[apsw.Connection]:
+        """The bare connection: for VACUUM, which manages its transaction itself."""
+        with self._call() as (_, connection):
+            yield connection
+
+    def require_writable(self) -> None:
+        """:class:`ReadOnly` if nothing may be changed."""
+        if self.read_only:
+            raise ReadOnly(f"{self.path} is open read-only; open it without read_only=True to change it")
+        if self.frozen:
+            raise ReadOnly(f"{self.path} cannot be changed: {self.frozen}")
+
+    def locked_in_memory(self) -> AbstractContextManager[object]:
+        """Keeps other threads out of a database in memory, over several transactions; does nothing for a file."""
+        return self._one_at_a_time
+
+    @contextmanager
+    def querying(self, timeout: float | None = None) -> Iterator[apsw.Connection]:
+        """For SQL that a user wrote: it may read everything, and attach other files, and change nothing.
+
+        It has a connection of its own, opened read-only, so that what it attaches takes no part in our transactions.
+        """
+        with self._call(timeout) as (seat, connection):
+            if not self.memory:
+                connection = seat.guest = seat.guest or self._open(seat.clock, guest=True)
+            connection.authorizer = only_reading
+            try:
+                yield connection
+            except apsw.AuthError as error:
+                raise InvalidInput("db.sql() runs statements that read; use add, update or delete to write") from error
+            except (apsw.SQLError, apsw.BindingsError, apsw.MismatchError, apsw.TooBigError) as error:
+                raise InvalidInput(f"the SQL cannot be run: {error}") from error
+            finally:
+                connection.authorizer = None
+
+    @contextmanager
+    def _call(self, timeout: float | None = None) -> Iterator[tuple[_Seat, apsw.Connection]]:
+        with self._one_at_a_time, translated(self.path):
+            seat = self._take_seat()
+            try:
+                if timeout is not None:
+                    seat.clock.deadline = time.monotonic() + timeout
+                if seat.connection is None:
+                    seat.connection = self._open(seat.clock)
+                elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
+                    self._roll_back(seat)
+                yield seat, seat.connection
+            except (apsw.IOError, apsw.FullError):
+                self._drop(seat)  # FTS5 remembers totals that it could not read as zero
+                raise
+            except _STRANGE as error:
+                self._blame_file(seat, error)
+                raise
+            finally:
+                with self._state:
+                    seat.depth -= 1
+                    if not seat.depth:
+                        seat.clock.deadline = math.inf
+                        self._state.notify_all()
+
+    def _blame_file(self, seat: _Seat, error: Exception) -> None:
+        """Raise :class:`CorruptIndex` if what confused us is a file whose rows are not of the types of its schema."""
+        if isinstance(error, SpladeLiteError) or seat.connection is None:
+            return
+        problems = fetch(seat.connection, "PRAGMA quick_check(1)")
+        if problems != [("ok",)]:
+            raise CorruptIndex(
+                f"{self.path} is damaged: {problems[0][0]}; restore a backup, or run check(repair=True)"
+            ) from error
+
+    def _take_seat(self) -> _Seat:
+        with self._state:
+            if self.closed:
+                raise DatabaseError(f"{self.path} is closed; open it again with SpladeLite({self.path!r})")
+            if self._torn:
+                raise DatabaseError(
+                    f"this process was forked while {self.path} was in use, and its locks did not come along; "
+                    f"fork when no call runs, or start the process with multiprocessing's 'spawn'"
+                )
+            seat: _Seat | None = getattr(self._local, "seat", None)
+            if seat is None:
+                if self.memory:
+                    free = self._seats[:1]
+                else:
+                    free = [seat for seat in self._seats if not seat.thread.is_alive()][:1]
+                if free:
+                    seat = free[0]
+                    seat.thread = threading.current_thread()
+                else:
+                    seat = _Seat()
+                    self._seats.append(seat)
+                self._local.seat = seat
+            seat.depth += 1
+            return seat
+
+    def _roll_back(self, seat: _Seat) -> None:
+        """End a transaction. If even that fails, the connection goes: SQLite rolls back when it is opened again."""
+        connection = seat.connection
+        try:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            self._drop(seat)
+
+    def _drop(self, seat: _Seat) -> None:
+        """Close a connection that has seen an error of the disk; the next call opens another."""
+        if not self.memory and seat.connection is not None:
+            seat.connection.close(True)
+            seat.connection = None
+
+    # --- opening and closing -----------------------------------------------------------------------------------------
+
+    def _open(self, clock: Clock, guest: bool = False) -> apsw.Connection:
+        writes = not (self.read_only or guest)
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+        if self._immutable:
+            connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
+        else:
+            connection = apsw.Connection(self.path, flags=flags)
+        try:
+            if self._key is None and not self.memory:
+                self._key = protect(self.path)
+            harden(connection, clock)
+            if writes:
+                self._make_writable(connection, clock)
+            elif not schema.is_current(connection, self.path):
+                raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
+            schema.check_schema(connection, self.path, self._indexes)
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # ours: the schema is checked by now
+            self._prepare(connection)
+        except BaseException:
+            connection.close(True)
+            raise
+        return connection
+
+    def _make_writable(self, connection: apsw.Connection, clock: Clock) -> None:
+        """Create or migrate; nothing is changed in a file that is not ours."""
+        fresh = schema.is_empty(connection)
+        current = not fresh and schema.is_current(connection, self.path)
+        if not fresh and not current:
+            schema.check_schema(connection, self.path, self._indexes)
+        if not self.memory:
+            self._use_journal(connection, clock)
+        if current:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:  # another process may have been faster
+            if schema.is_empty(connection):
+                schema.create(connection, self._create)
+            elif not schema.is_current(connection, self.path):
+                schema.migrate(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _use_journal(self, connection: apsw.Connection, clock: Clock) -> None:
+        """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""
+        connection.pragma("journal_size_limit", LOG_LIMIT)
+        mode = "delete"
+        if not on_network(self.path):
+            with suppress(apsw.IOError):
+                mode = set_journal(connection, "WAL", clock)
+        if mode == "wal":
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
+            return
+        set_journal(connection, "TRUNCATE", clock)
+        connection.execute("PRAGMA synchronous = EXTRA")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path}: this file system cannot do write-ahead logging; readers will wait while a write commits",
+                stacklevel=2,
+            )
+
+    def close(self) -> None:
+        """Close every connection; the last writer of a file leaves one plain file behind. Idempotent.
+
+        Calls in other threads are waited for, and interrupted after a while.
+        """
+        with self._one_at_a_time, self._state:
+            if self.closed:
+                return
+            self.closed = True
+            try:
+                if not self._wait_for_others():
+                    for seat in self._seats:
+                        for connection in (seat.connection, seat.guest):
+                            if connection is not None and seat.depth and seat is not self._own_seat():
+                                connection.interrupt()
+                    self._wait_for_others()
+            except BaseException:
+                self.closed = False
+                raise
+            if not self._close_seats() and not on_network(self.path):
+                leave_wal_later(self.path)
+        release(self._key)
+
+    def _own_seat(self) -> _Seat | None:
+        return getattr(self._local, "seat", None)
+
+    def _others_busy(self) -> bool:
+        own = self._own_seat()
+        return any(seat.depth for seat in self._seats if seat is not own)
+
+    def _wait_for_others(self) -> bool:
+        return self._state.wait_for(lambda: not self._others_busy(), PATIENCE)
+
+    def _close_seats(self) -> bool:
+        """Whether that leaves one plain file, or there is none that this handle may write."""
+        plain = True
+        own = self._own_seat()
+        seats = [seat for seat in self._seats if seat is own or not seat.depth]
+        for guest in [seat.guest for seat in seats if seat.guest is not None]:
+            guest.close(True)
+        connections = [seat.connection for seat in seats if seat.connection is not None]
+        for i, connection in enumerate(connections):
+            if i == len(connections) - 1 and not self.read_only and not self.memory:
+                plain = leave_wal(connection)
+            connection.close(True)
+        for seat in seats:
+            seat.connection = seat.guest = None
+        return plain
+
+    # --- forking -----------------------------------------------------------------------------------------------------
+
+    def _new_locks(self) -> None:
+        self._state = threading.Condition(threading.RLock())  # guards seats and their depth
+        self._one_at_a_time: AbstractContextManager[object] = threading.RLock() if self.memory else nullcontext()
+
+    def before_fork(self) -> None:
+        """Close what a child must not inherit; what a running call holds is left to it, and lost to the child."""
+        self._state.acquire()
+        own = self._own_seat()
+        self._torn = not self._wait_for_others() or (own is not None and own.depth > 0)
+        if not self._torn and not self.memory:
+            self._close_seats()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._torn = False
+        self._state.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew. A connection that was in use can be neither used nor closed here: it is kept, for ever."""
+        self._new_locks()
+        if self._torn:
+            import ctypes
+
+            for seat in self._seats:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(seat))
+        if not self.memory:
+            self._seats = []
+            self._local = threading.local()

@@ -1,0 +1,130 @@
+"""Paths: what may be opened as a database, what its file system can do, how a finished copy replaces a file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from spladelite.errors import DatabaseError, InvalidInput, NotADatabase, ReadOnly
+from spladelite.file.guard import is_protected
+
+# File systems that several machines can write to: shared memory, which write-ahead logging needs, ends at each of them.
+_NETWORK = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs"))
+
+
+def check_path(path: str, read_only: bool, immutable: bool) -> None:
+    """Refuse what cannot be a database, in words that SQLite does not have."""
+    try:
+        folder = Path(os.path.realpath(path)).parent
+        found = os.stat(path)
+    except FileNotFoundError:
+        if read_only:
+            raise NotADatabase(f"{path} does not exist, and read_only=True never creates a file") from None
+        if not folder.is_dir():
+            raise NotADatabase(f"{path}: the folder {folder} does not exist; create it first") from None
+        if not os.access(folder, os.W_OK):
+            raise ReadOnly(f"{path} does not exist, and the folder {folder} cannot be written") from None
+        return
+    except (OSError, ValueError) as error:
+        raise NotADatabase(f"{path!r} cannot be opened: {error}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise NotADatabase(f"{path} is a directory; give the path of a file, such as {Path(path) / 'kb.db'}")
+    if not stat.S_ISREG(found.st_mode):
+        raise NotADatabase(f"{path} is not a regular file")
+    if found.st_size == 1:
+        raise NotADatabase(f"{path} has one byte, which SQLite would take for an empty file and overwrite")
+    if not read_only:
+        _check_writable(path, folder, found.st_nlink)
+    if immutable and (left := _unfinished(path)):
+        raise DatabaseError(
+            f"{path} cannot be opened with immutable=True: {left} beside it holds changes that would be ignored. "
+            f"Open and close {path} once without it"
+        )
+
+
+def _check_writable(path: str, folder: Path, links: int) -> None:
+    if not os.access(path, os.W_OK):
+        raise ReadOnly(f"{path} cannot be written; open it with read_only=True")
+    if not os.access(folder, os.W_OK):
+        raise ReadOnly(
+            f"the folder {folder} cannot be written, and SQLite keeps its log there; open {path} with read_only=True"
+        )
+    if links > 1:
+        raise ReadOnly(
+            f"{path} has {links} hard links. SQLite finds a file's log by its name, so writing through two names loses "
+            f"data; make it a copy of its own, or open it with read_only=True"
+        )
+
+
+def is_new(path: str) -> bool:
+    """Whether opening ``path`` will create a database."""
+    return path == ":memory:" or not os.path.exists(path) or os.path.getsize(path) == 0
+
+
+def immutable_uri(path: str) -> str:
+    """A name under which SQLite takes no lock and looks for no log: the file must not change while it is open."""
+    absolute = os.path.abspath(path).replace(os.sep, "/")
+    return f"file:{'' if absolute.startswith('/') else '/'}{quote(absolute)}?immutable=1"
+
+
+def on_network(path: str) -> bool:
+    """Whether the file lies on a network file system, as far as Linux tells; elsewhere False."""
+    if not os.path.exists("/proc/self/mounts"):
+        return False
+    folder = Path(os.path.realpath(path)).parent
+    kinds: dict[Path, str] = {}
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            _, point, kind, *_ = line.split()
+            kinds[Path(point.replace(r"\040", " "))] = kind
+    return next((kinds[place] for place in (folder, *folder.parents) if place in kinds), "") in _NETWORK
+
+
+@contextmanager
+def replacing(target: str) -> Iterator[str]:
+    """A temporary path beside ``target``; on success it is synced and takes ``target``'s place in one step.
+
+    A symbolic link is followed: the file that it names is replaced.
+    """
+    target = os.path.realpath(target)
+    if is_protected(target):
+        raise InvalidInput(f"{target} is open in SpladeLite; close it, or give another path")
+    if left := _unfinished(target):
+        raise InvalidInput(
+            f"{target} is in use, or was not closed: {left} lies beside it, and SQLite would apply it to the new file; "
+            f"close it, or give another path"
+        )
+    temporary = f"{target}.{secrets.token_hex(4)}.part"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        sync_folder(target)
+    finally:
+        for leftover in (temporary, f"{temporary}-journal", f"{temporary}-wal", f"{temporary}-shm"):
+            with suppress(OSError):
+                os.unlink(leftover)
+
+
+def sync_folder(path: str) -> None:
+    """Make a new name survive a power cut, where folders can be synced."""
+    with suppress(OSError):
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _unfinished(path: str) -> str:
+    """The name of a log beside the file that holds changes, or an empty string."""
+    for name in (f"{path}-wal", f"{path}-journal"):
+        if os.path.exists(name) and os.path.getsize(name):
+            return name
+    return ""

@@ -1,0 +1,132 @@
+"""Exact top-k over posting lists, in NumPy: the oracle and the fallback of the compiled kernel.
+
+``score(passage) = scale(passage) · Σ_t query_weight(t) · impact(t, passage)``, summed over the query's terms in
+ascending term order in float32, so that every kernel gives the same bits. A document scores as its best passage.
+Ties: score descending, then passage id ascending. A score of 0 is no hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.index.postings import MAX_SEGMENT, split
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """What a search needs to know of one segment's n passages, n at most 65,536.
+
+    A document's passages are neighbours and never lie in two segments.
+
+    Attributes:
+        segment_id: never reused, so whatever is cached under it stays true.
+        passage_ids: int64 ``(n,)``, strictly ascending.
+        scales: float32 ``(n,)``, greater than 0.
+        document_of: int32 ``(n,)``, 0, 0, 1, 2, 2, …: which document of the segment a passage belongs to;
+            None when every passage is a document of its own.
+        terms: uint8, bit t (big-endian in each byte) is set where the segment has a posting list of term t; None when
+            that is not known.
+        max_scale: the largest of the scales.
+    """
+
+    segment_id: int
+    passage_ids: NDArray[np.int64]
+    scales: NDArray[np.float32]
+    document_of: NDArray[np.int32] | None
+    terms: NDArray[np.uint8] | None = None
+    max_scale: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_scale", float(self.scales.max(initial=0)))
+
+    def __len__(self) -> int:
+        return len(self.passage_ids)
+
+    def has_term(self, term: int) -> bool:
+        """Whether a posting list of the term must be there."""
+        return self.terms is not None and term < 8 * len(self.terms) and bool(self.terms[term >> 3] << (term & 7) & 128)
+
+
+class SegmentQuery(NamedTuple):
+    """One segment's share of a query.
+
+    Attributes:
+        segment: its passages.
+        allowed: uint8 ``(n,)``, 1 for a passage that is alive and passes the filter; None allows all.
+        lists: the posting list of each term of the query, as kept in memory; empty where the segment has none.
+    """
+
+    segment: Segment
+    allowed: NDArray[np.uint8] | None
+    lists: Sequence[bytes]
+
+
+def top_k(
+    parts: Sequence[SegmentQuery], weights: Sequence[float], k: int, min_score: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best passage of each of the k best documents.
+
+    Args:
+        parts: one a segment, in order of their passage ids.
+        weights: of the query's terms, term ids ascending.
+        k: at least 1.
+        min_score: documents below it are left out; a score of 0 always is.
+
+    Returns:
+        passage_ids int64 ``(m,)`` and scores float32 ``(m,)``, m <= k, best first.
+    """
+    found_ids = [np.empty(0, np.int64)]
+    found_scores = [np.empty(0, np.float32)]
+    for part in parts:
+        ordinals, scores = _best_of_segment(part, weights, k, min_score)
+        found_ids.append(part.segment.passage_ids[ordinals])
+        found_scores.append(scores)
+    passage_ids, scores = np.concatenate(found_ids), np.concatenate(found_scores)
+    best = np.lexsort((passage_ids, -scores))[:k]
+    return passage_ids[best], scores[best]
+
+
+def top_k_many(
+    searches: Sequence[tuple[Sequence[SegmentQuery], Sequence[float]]], k: int, min_score: float = 0.0
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """:func:`top_k` for several queries, given as parts and weights."""
+    return [top_k(parts, weights, k, min_score) for parts, weights in searches]
+
+
+def score_segment(part: SegmentQuery, weights: Sequence[float]) -> NDArray[np.float32]:
+    """The score of every passage of one segment, float32 ``(n,)``; not allowed or not touched: 0."""
+    size = len(part.segment)
+    sums = np.zeros(MAX_SEGMENT, np.float32)
+    for weight, postings in zip(weights, part.lists, strict=True):
+        ordinals, impacts = split(postings, size)
+        sums[ordinals] += np.float32(weight) * impacts.astype(np.float32)
+    scores = sums[:size] * part.segment.scales
+    if part.allowed is not None:
+        scores *= part.allowed
+    return scores
+
+
+def _best_of_segment(
+    part: SegmentQuery, weights: Sequence[float], k: int, min_score: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    scores = score_segment(part, weights)
+    ordinals = np.flatnonzero((scores > 0) & (scores >= np.float32(min_score)))
+    scores = scores[ordinals]
+    if part.segment.document_of is not None and len(ordinals):
+        # Best passage first inside each document, then keep the first of each.
+        documents = part.segment.document_of[ordinals]
+        order = np.lexsort((ordinals, -scores, documents))
+        first = np.concatenate(([True], documents[order][1:] != documents[order][:-1]))
+        kept = order[first]
+        ordinals, scores = ordinals[kept], scores[kept]
+    if len(scores) > k:
+        # Everything that ties with the k-th best stays, so that ties are broken by id and not by chance.
+        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+        kept = np.flatnonzero(scores >= kth)
+        ordinals, scores = ordinals[kept], scores[kept]
+    return ordinals, scores

@@ -1,0 +1,114 @@
+"""Why a document was found, and which words to show: contributions term by term, expansion, highlighting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import apsw
+import numpy as np
+
+from spladelite.documents.table import DOCUMENT_COLUMNS, Stored, read_document
+from spladelite.errors import CorruptIndex
+from spladelite.file.sqlite import int_array
+from spladelite.index.passages import Layout
+from spladelite.records import Explanation, Passage, Term, TermMatch, Tokens
+from spladelite.search.document_score import read_document_vectors
+
+# Words whose term adds less than this share of the strongest contribution are not marked: every query has some weight
+# on "the".
+LEAST_SHARE = 0.1
+
+
+def read_terms(connection: apsw.Connection, term_ids: Collection[int]) -> dict[int, str]:
+    """The text of vocabulary entries."""
+    if not term_ids:
+        return {}
+    rows = connection.execute(
+        "SELECT term_id, term FROM term WHERE term_id IN (SELECT value FROM carray(?))", (int_array(list(term_ids)),)
+    )
+    return dict(rows)
+
+
+def expansion(weights: Mapping[int, float], terms: Mapping[int, str], in_text: Collection[int]) -> list[Term]:
+    """A sparse vector as readable terms, strongest first."""
+    ordered = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    return [Term(terms[term_id], weight, term_id not in in_text, term_id) for term_id, weight in ordered]
+
+
+def explain(
+    connection: apsw.Connection,
+    layout: Layout,
+    stored: Stored,
+    query: Mapping[int, float],
+    query_tokens: Collection[int],
+    tokenize: Callable[[str], Tokens],
+) -> Explanation:
+    """The contributions of a document's best passage for a query, strongest first."""
+    passages = read_document_vectors(connection, layout, stored.doc_id, sorted(query))
+    document = read_document(
+        connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE doc_id = ?", (stored.doc_id,)).get
+    )
+    if not len(passages):
+        raise CorruptIndex(f"document {stored.doc_id} (id {document.id!r}) has no passages; run check(repair=True)")
+    weight_of = np.zeros(layout.vocabulary_size)
+    weight_of[list(query)] = list(query.values())
+    vectors = passages.vectors
+    weights = vectors.impacts * np.repeat(vectors.scales.astype(np.float64), np.diff(vectors.indptr))
+    contributions = weight_of[vectors.terms] * weights
+    rows = np.repeat(np.arange(len(passages)), np.diff(vectors.indptr))
+    scores = np.bincount(rows, contributions, len(passages))
+    best = int(np.argmax(scores))
+    start, end = connection.execute(
+        "SELECT start_char, end_char FROM passage WHERE passage_id = ?", (int(passages.passage_ids[best]),)
+    ).get
+    passage = Passage(document.text[start:end], start, end)
+    entries = np.flatnonzero((rows == best) & (contributions > 0))
+    entries = entries[np.lexsort((vectors.terms[entries], -contributions[entries]))]
+    term_ids = vectors.terms[entries].tolist()
+    names = read_terms(connection, term_ids)
+    in_passage = set(tokenize(passage.text).term_ids.tolist())
+    matches = tuple(
+        TermMatch(
+            names[term_id],
+            query[term_id],
+            float(weights[entry]),
+            float(contributions[entry]),
+            term_id not in query_tokens,
+            term_id not in in_passage,
+            term_id,
+        )
+        for term_id, entry in zip(term_ids, entries.tolist(), strict=True)
+    )
+    return Explanation(document.id, float(scores[best]), passage, matches)
+
+
+def highlight(passage: str, tokens: Tokens, contributions: Mapping[int, float], before: str, after: str) -> str:
+    """``passage`` with ``before`` and ``after`` around the words that matter.
+
+    A word is a run of tokens without a gap of white space or punctuation; it is marked if one of its tokens has a
+    contribution of at least a tenth of the strongest. Marked neighbours are marked one by one.
+    """
+    if not contributions:
+        return passage
+    least = LEAST_SHARE * max(contributions.values())
+    marked: list[tuple[int, int]] = []
+    for start, end, matters in _words(passage, tokens, {t for t, value in contributions.items() if value >= least}):
+        if matters:
+            marked.append((start, end))
+    pieces, position = [], 0
+    for start, end in marked:
+        pieces += [passage[position:start], before, passage[start:end], after]
+        position = end
+    return "".join([*pieces, passage[position:]])
+
+
+def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tuple[int, int, bool]]:
+    words: list[tuple[int, int, bool]] = []
+    for term_id, start, end in zip(tokens.term_ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True):
+        matters = term_id in strong
+        if words and words[-1][1] >= start and passage[start:end].isalnum() and passage[start - 1 : start].isalnum():
+            begin, _, earlier = words[-1]
+            words[-1] = (begin, end, earlier or matters)
+        else:
+            words.append((start, end, matters))
+    return words

@@ -1,0 +1,373 @@
+"""Searching: what one handle remembers between searches, and the statement that each of them is.
+
+A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those that the
+cache does not hold, and at its end runs the kernel. Segments are immutable and their ids are never reused, so posting
+lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA data_version``, or the count of
+this handle's own commits, says that the file changed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelite.documents.filters import Filter, matching_among, matching_doc_ids
+from spladelite.documents.table import document_ids
+from spladelite.errors import CorruptIndex, InvalidInput
+from spladelite.file.sqlite import int_array
+from spladelite.index.kernels import top_k, top_k_many
+from spladelite.index.postings import blob_length
+from spladelite.index.scoring import Segment, SegmentQuery
+from spladelite.index.segments import checked_postings
+from spladelite.index.snapshot import Allowed, Picker, Snapshot, read_snapshot
+
+CACHE_BYTES = 224 << 20  # with it, searching a million passages takes less than 300 MB in all
+ENTRY_BYTES = 150  # what a cached list takes besides its postings: key, bytes object, entry
+
+TOPK_SQL = """
+SELECT topk(p.segment_id, p.term_id, p.count, p.postings, p.checksum)
+FROM carray(:segments) AS s
+CROSS JOIN carray(:terms) AS q
+CROSS JOIN posting AS p ON p.segment_id = s.value AND p.term_id = q.value
+""".strip()
+
+CANDIDATES = 4  # times k: the best documents, which are held against a filter before all documents are
+MAX_CANDIDATES = 200
+
+BATCH = 16  # queries that are ranked together
+BATCH_HITS = 100_000
+
+Query = Sequence[tuple[int, float]]  # term ids strictly ascending
+Result = tuple[NDArray[np.int64], NDArray[np.float32]]
+NOTHING: Result = np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What a search works on: a connection inside a read transaction, and the state of the index that it sees."""
+
+    connection: apsw.Connection
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Posting lists by term, for each term one a segment, in the order of ``segment_ids``; least recently used first.
+
+    ``whole`` has all lists of a term; in ``parts``, left from before the segments changed, those not known are None.
+    """
+
+    segment_ids: tuple[int, ...]
+    whole: OrderedDict[int, tuple[bytes, ...]]
+    parts: OrderedDict[int, tuple[bytes | None, ...]]
+
+    def get(self, term: int) -> tuple[bytes | None, ...]:
+        """A term's lists, as far as they are known."""
+        return self.whole.get(term) or self.parts.get(term) or (None,) * len(self.segment_ids)
+
+
+class PostingCache:
+    """Posting lists of sealed segments, those that were used last. Safe among threads.
+
+    A search only notes which terms it asked for; they are moved to their places when room is needed.
+    """
+
+    def __init__(self, budget: int = CACHE_BYTES) -> None:
+        self._held = Held((), OrderedDict(), OrderedDict())
+        self._asked: deque[Sequence[int]] = deque(maxlen=1024)
+        self._size = 0
+        self._lock = threading.Lock()
+        self._budget = budget
+
+    def held(self, segment_ids: tuple[int, ...], terms: Sequence[int]) -> Held:
+        """What is known of these segments; ``terms`` are about to be used."""
+        self._asked.append(terms)
+        held = self._held
+        if held.segment_ids == segment_ids:
+            return held
+        with self._lock:
+            held = self._held
+            place = {segment_id: i for i, segment_id in enumerate(held.segment_ids)}
+            places = [place.get(segment_id) for segment_id in segment_ids]
+            parts: OrderedDict[int, tuple[bytes | None, ...]] = OrderedDict()
+            for term, lists in (*held.parts.items(), *held.whole.items()):
+                if any(known := tuple(None if i is None else lists[i] for i in places)):
+                    parts[term] = known
+            self._size = sum(map(_cost, parts.values()))
+            self._held = Held(segment_ids, OrderedDict(), parts)
+            return self._held
+
+    def put(self, held: Held, term: int, lists: tuple[bytes, ...]) -> None:
+        """Hold a term's lists; an empty one says that the segment has none."""
+        cost = _cost(lists)
+        with self._lock:
+            if held is not self._held or term in held.whole or cost > self._budget:
+                return
+            self._size += cost - _cost(held.parts.pop(term, ()))
+            if self._size > self._budget:
+                self._make_room(held)
+            held.whole[term] = lists
+
+    def _make_room(self, held: Held) -> None:
+        while self._asked:
+            for term in self._asked.popleft():
+                if term in held.whole:
+                    held.whole.move_to_end(term)
+        while self._size > self._budget:
+            _, lists = (held.parts or held.whole).popitem(last=False)
+            self._size -= _cost(lists)
+
+
+def _cost(lists: Iterable[bytes | None]) -> int:
+    return sum(len(postings or b"") + ENTRY_BYTES for postings in lists)
+
+
+def picker(terms: Sequence[int]) -> Picker:
+    """A function that takes the values of all the terms out of a dict, in order, or raises KeyError."""
+    if len(terms) == 1:
+        return lambda values: (values[terms[0]],)
+    return itemgetter(*terms)
+
+
+class TopK:
+    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search."""
+
+    def __init__(
+        self, snapshot: Snapshot, cache: PostingCache, query: Query, k: int, min_score: float, allowed: Allowed | None
+    ) -> None:
+        self._snapshot = snapshot
+        self._cache = cache
+        self._terms, self.weights = zip(*query, strict=True)
+        self._pick = picker(self._terms)
+        self._k = k
+        self._min_score = min_score
+        self._allowed = snapshot.alive if allowed is None else allowed
+        self._held = cache.held(snapshot.segment_ids, self._terms)
+        self._read: dict[int, list[bytes | None]] = {}
+        self.result = NOTHING
+
+    def parts(self) -> list[SegmentQuery] | None:
+        """What is to be ranked, if no posting list has to be read first."""
+        try:
+            return self._with_tail(self._pick(self._held.whole))
+        except KeyError:
+            return None
+
+    def read(self, connection: apsw.Connection) -> None:
+        """Read what is missing, and fill ``result``. ``connection`` must use this object as its ``topk``."""
+        self._read = {term: list(self._held.get(term)) for term in self._terms}
+        missing = {
+            (segment_id, term)
+            for term, lists in self._read.items()
+            for segment_id, postings in zip(self._held.segment_ids, lists, strict=True)
+            if postings is None
+        }
+        if missing:
+            segments, terms = sorted({segment for segment, _ in missing}), sorted({term for _, term in missing})
+            connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
+        else:
+            self.final()
+
+    def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
+        """Take one posting row."""
+        if segment_id not in self._held.segment_ids or term_id not in self._read:
+            raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
+        i = self._held.segment_ids.index(segment_id)
+        size = len(self._snapshot.segments[i])
+        self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
+
+    def final(self) -> int:
+        """Rank; returns the number of hits."""
+        found = []
+        for term, lists in self._read.items():
+            for segment, postings in zip(self._snapshot.segments, lists, strict=True):
+                if postings is None and segment.has_term(term):
+                    raise CorruptIndex(
+                        f"posting row (segment {segment.segment_id}, term {term}) is missing; run check(repair=True)"
+                    )
+            found.append(tuple(postings or b"" for postings in lists))
+            self._cache.put(self._held, term, found[-1])
+        self.result = top_k(self._with_tail(found), self.weights, self._k, self._min_score)
+        return len(self.result[0])
+
+    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> list[SegmentQuery]:
+        parts = [
+            SegmentQuery(segment, self._allowed.get(segment.segment_id), of_segment)
+            for segment, of_segment in zip(self._snapshot.segments, zip(*lists, strict=True), strict=True)
+        ]
+        for tail in self._snapshot.tail:
+            of_tail = tail.lists(self._terms, self._pick)
+            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), of_tail))
+        return parts
+
+
+class Searcher:
+    """A handle's searches: posting cache for all threads, snapshot and running statement for each."""
+
+    def __init__(self) -> None:
+        self._cache = PostingCache()
+        self._segments: dict[int, Segment] = {}
+        self._local = threading.local()
+        self._commits = 0
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Register ``topk`` on a new connection."""
+        connection.create_aggregate_function("topk", self._running, 5, flags=apsw.SQLITE_DIRECTONLY)
+
+    def _running(self) -> Any:
+        search: TopK | None = getattr(self._local, "topk", None)
+        if search is None:
+            raise InvalidInput("topk() belongs to the engine; use splade(query, k) in your SQL")
+        return search
+
+    def changed(self) -> None:
+        """This handle has committed something."""
+        self._commits += 1
+
+    def view(self, connection: apsw.Connection) -> View:
+        """The state of the index that this read transaction sees."""
+        version = (connection, connection.execute("PRAGMA data_version").get, self._commits)
+        if getattr(self._local, "version", None) != version:
+            self._local.snapshot = read_snapshot(connection, self._segments, getattr(self._local, "snapshot", None))
+            self._local.version = version
+        return View(connection, self._local.snapshot)
+
+    def top_k(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> Result:
+        """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
+        if not query:
+            return NOTHING
+        if matching is not None and CANDIDATES * k <= MAX_CANDIDATES and matching not in view.snapshot.filters:
+            found = self._filter_best(view, query, k, min_score, matching)
+            if found is not None:
+                return found
+        search = self._prepare(view, query, k, min_score, matching)
+        parts = search.parts()
+        return self._read(view, search) if parts is None else top_k(parts, search.weights, k, min_score)
+
+    def _filter_best(self, view: View, query: Query, k: int, min_score: float, matching: Filter) -> Result | None:
+        """The k best documents that match, if they are among the best few of all; else None.
+
+        That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
+        """
+        passage_ids, scores = self.top_k(view, query, CANDIDATES * k, min_score, None)
+        doc_ids = passage_ids
+        if any(segment.document_of is not None for segment in view.snapshot.all_segments):
+            doc_ids = document_ids(view.connection, passage_ids)
+        matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
+        best = [rank for rank, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
+        if len(best) < k and len(passage_ids) == CANDIDATES * k:
+            return None
+        return passage_ids[best[:k]], scores[best[:k]]
+
+    def top_k_many(
+        self, view: View, queries: Iterable[Query], k: int, min_score: float, matching: Filter | None
+    ) -> Iterator[list[Result]]:
+        """:meth:`top_k` for many queries, batch after batch. Other cores rank while this thread does the rest.
+
+        Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
+        """
+        batch_size = max(1, min(BATCH, BATCH_HITS // k))
+        remaining = iter(queries)
+        others = cores() - 1
+        with ThreadPoolExecutor(max(1, others)) as pool:
+            running: deque[tuple[list[Result | None], Callable[[], list[Result]]]] = deque()
+            while batch := list(islice(remaining, batch_size)):
+                results: list[Result | None] = []
+                todo: list[tuple[list[SegmentQuery], Sequence[float]]] = []
+                for query in batch:
+                    if not query:
+                        results.append(NOTHING)
+                        continue
+                    search = self._prepare(view, query, k, min_score, matching)
+                    parts = search.parts()
+                    if parts is None:
+                        results.append(self._read(view, search))
+                    else:
+                        results.append(None)
+                        todo.append((parts, search.weights))
+                rank = partial(top_k_many, todo, k, min_score)
+                running.append((results, pool.submit(rank).result if others else rank))
+                if len(running) > max(1, others):
+                    yield _merged(*running.popleft())
+            while running:
+                yield _merged(*running.popleft())
+
+    def _prepare(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> TopK:
+        allowed = None
+        if matching is not None:
+            allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+        return TopK(view.snapshot, self._cache, query, k, min_score, allowed)
+
+    def _read(self, view: View, search: TopK) -> Result:
+        self._local.topk = search
+        try:
+            search.read(view.connection)
+        finally:
+            self._local.topk = None
+        return search.result
+
+
+def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:
+    ranked = iter(rank())
+    return [next(ranked) if result is None else result for result in results]
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
+    """In how many passages of the index each term occurs, dead ones that are not yet vacuumed included; ``(len,)``."""
+    snapshot = view.snapshot
+    wanted = np.array(terms, np.int32)
+    counts = np.zeros(len(wanted), np.int64)
+    if not len(wanted):
+        return counts
+    position = {term: i for i, term in enumerate(terms)}
+    if snapshot.segments:
+        missing = sum(segment.has_term(term) for segment in snapshot.segments for term in terms)
+        sizes = {segment.segment_id: len(segment) for segment in snapshot.segments}
+        for segment_id, term, count, length in view.connection.execute(
+            "SELECT p.segment_id, p.term_id, p.count, length(p.postings) FROM carray(?) s CROSS JOIN carray(?) q"
+            " CROSS JOIN posting p ON p.segment_id = s.value AND p.term_id = q.value",
+            (int_array([segment.segment_id for segment in snapshot.segments]), int_array(list(terms))),
+        ):
+            known = segment_id in sizes and term in position and isinstance(count, int)
+            if not known or length != blob_length(count, sizes[segment_id]):
+                raise CorruptIndex(f"posting row (segment {segment_id}, term {term}): its count does not fit its list")
+            counts[position[term]] += count
+            missing -= 1
+        if missing:
+            raise CorruptIndex("posting rows are missing; run check(repair=True)")
+    for tail in snapshot.tail:
+        counts += np.searchsorted(tail.terms, wanted, "right") - np.searchsorted(tail.terms, wanted, "left")
+    return counts
+
+
+def explain_sql(connection: apsw.Connection, query: Query, terms: Mapping[int, str]) -> str:
+    """The statement that a search runs, with its bindings as comments and SQLite's query plan."""
+    segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")] or [0]
+    bindings = {"segments": int_array(segments), "terms": int_array([term for term, _ in query] or [0])}
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + TOPK_SQL, bindings)]
+    return "\n".join(
+        [
+            TOPK_SQL + ";",
+            f"-- :segments = {segments}; the tail is ranked from memory, and cached lists are not read again",
+            f"-- :terms = {[term for term, _ in query]}",
+            *(f"--   {term:>6}  {weight:.4f}  {terms[term]}" for term, weight in sorted(query, key=lambda q: -q[1])),
+            *(f"-- plan: {line}" for line in plan),
+        ]
+    )

@@ -1,0 +1,187 @@
+"""``check(repair=True)``: what can still be read goes into a new database, which then takes the old one's place.
+
+The new database is built in a temporary file and copied over the damaged one in one transaction; before that, the
+damaged file is copied to ``kb.db.damaged``. Document texts are kept as they are found, even where their
+checksum says that they changed. The index is built anew from the stored vectors; a document whose vector is damaged is
+encoded again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import apsw
+
+from spladelite.arguments import NewDocument, content_hash
+from spladelite.documents.metadata_index import metadata_index_fields, metadata_index_sql
+from spladelite.documents.table import DOCUMENT_COLUMNS, EncodedDocuments, insert, read_document
+from spladelite.errors import Busy, CorruptIndex
+from spladelite.file import schema
+from spladelite.file.connection import Connections
+from spladelite.file.paths import replacing
+from spladelite.file.sqlite import backup, fetch
+from spladelite.index import dense_blocks as dense
+from spladelite.index.passages import Layout, read_passages
+from spladelite.index.segments import merge_all
+from spladelite.index.settings import read_meta
+from spladelite.records import Finding
+from spladelite.upkeep.reencode import ATTEMPTS, exchange
+
+_UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
+_GAP = 1 << 32  # new ids begin far above the old ones: what a process has cached under an id stays true
+
+Encode = Callable[[Sequence[NewDocument]], EncodedDocuments]
+
+
+def repair(live: Connections, encode: Encode) -> list[Finding]:
+    """Rebuild the database; returns what could not be kept as it was.
+
+    Raises:
+        Busy: others changed the database at every one of 20 attempts.
+        ReadOnly: the database is open read-only, or a slim export, which has no vectors to rebuild from.
+    """
+    live.require_writable()
+    if not live.memory:
+        with live.read() as connection, replacing(f"{live.path}.damaged") as copy:
+            backup(connection, copy)
+    with live.locked_in_memory():
+        for _ in range(ATTEMPTS):
+            with live.read() as connection:
+                version = connection.execute("PRAGMA data_version").get
+                target = apsw.Connection(":memory:" if live.memory else "")  # "": a temporary file without a name
+                findings = list(_salvage(connection, target, encode))
+            if exchange(live, target, version):
+                return findings
+    raise Busy(f"{live.path}: others write without a pause; try again")
+
+
+def _salvage(damaged: apsw.Connection, target: apsw.Connection, encode: Encode) -> Iterator[Finding]:
+    meta = read_meta(damaged)
+    target.execute("BEGIN")
+    schema.create(target, lambda new: _copy_settings(damaged, new))
+    for table in ("passage", "segment"):
+        first = (_last_id(damaged, table) // _GAP + 1) * _GAP
+        target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, first))
+    taken: set[str] = set()
+    for doc_id in _doc_ids(damaged):
+        document = yield from _document(damaged, doc_id, taken)
+        if document is not None:
+            taken.add(document.id)
+            yield from _store(damaged, target, meta.layout, doc_id, document, encode)
+    merge_all(target, meta.layout)
+    target.execute("COMMIT")
+
+
+def _copy_settings(damaged: apsw.Connection, target: apsw.Connection) -> None:
+    target.executemany("INSERT INTO meta VALUES (?, ?)", fetch(damaged, "SELECT key, value FROM meta"))
+    target.executemany("INSERT INTO term VALUES (?, ?)", fetch(damaged, "SELECT term_id, term FROM term"))
+    for field in metadata_index_fields(damaged):
+        target.execute(metadata_index_sql(field))
+
+
+def _last_id(damaged: apsw.Connection, table: str) -> int:
+    last = 0
+    for sql in (
+        f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",
+        f"SELECT max({table}_id) FROM {table}",
+        "SELECT max(last_passage_id) FROM segment",
+    ):
+        with suppress(*_UNREADABLE):
+            value = damaged.execute(sql).get
+            if isinstance(value, int) and value < 1 << 60:
+                last = max(last, value)
+    return last
+
+
+def _doc_ids(damaged: apsw.Connection) -> list[int]:
+    """Every doc_id that the table, its index or the passages know, as far as each can be read."""
+    found: set[int] = set()
+    for sql in (
+        "SELECT doc_id FROM document NOT INDEXED ORDER BY doc_id",
+        "SELECT doc_id FROM document NOT INDEXED ORDER BY doc_id DESC",
+        "SELECT doc_id FROM document INDEXED BY sqlite_autoindex_document_1 ORDER BY id",
+        "SELECT doc_id FROM document INDEXED BY sqlite_autoindex_document_1 ORDER BY id DESC",
+        "SELECT doc_id FROM passage ORDER BY passage_id",
+        "SELECT doc_id FROM passage ORDER BY passage_id DESC",
+    ):
+        with suppress(*_UNREADABLE):
+            for (doc_id,) in damaged.execute(sql):
+                if isinstance(doc_id, int):
+                    found.add(doc_id)
+    return sorted(found)
+
+
+def _document(
+    damaged: apsw.Connection, doc_id: int, taken: Container[str]
+) -> Generator[Finding, None, NewDocument | None]:
+    """The document as it can be stored again; None if nothing of it can be read."""
+    try:
+        row = damaged.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE doc_id = ?", (doc_id,)).get
+    except _UNREADABLE as error:
+        yield Finding("document", str(doc_id), f"is lost, its row cannot be read: {error}")
+        return None
+    if row is None:
+        yield Finding("document", str(doc_id), "is lost, there is no row of it")
+        return None
+    with suppress(*_UNREADABLE):
+        stored = read_document(row)
+        if stored.id not in taken:
+            return NewDocument(stored.id, stored.text, row[3], None, row[5])
+    id, text, metadata = _as_text(row[1]), _as_text(row[2]), row[3]
+    try:
+        kept: Any = json.loads(metadata)
+    except (ValueError, TypeError):
+        kept = None
+    if not isinstance(kept, dict):
+        kept = {"damaged": _as_text(metadata)}
+    id = id if id and id not in taken else f"damaged-{doc_id}"
+    yield Finding("document", str(doc_id), f"is damaged; what could be read is kept under the id {id!r}: compare it")
+    return NewDocument(id, text, json.dumps(kept, ensure_ascii=False), None, content_hash(text, None))
+
+
+def _as_text(value: object) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _store(
+    damaged: apsw.Connection,
+    target: apsw.Connection,
+    layout: Layout,
+    doc_id: int,
+    document: NewDocument,
+    encode: Encode,
+) -> Iterator[Finding]:
+    """Copy a document with its vectors, or, where they are damaged, encode it anew."""
+    encoded = _stored_vectors(damaged, layout, doc_id, document)
+    if encoded is None:
+        yield Finding("document", str(doc_id), f"its vectors were damaged: {document.id!r} was encoded again")
+        encoded = encode([replace(document, content_hash=content_hash(document.text, None))])
+    insert(target, layout, encoded)
+
+
+def _stored_vectors(
+    damaged: apsw.Connection, layout: Layout, doc_id: int, document: NewDocument
+) -> EncodedDocuments | None:
+    try:
+        count = damaged.execute("SELECT passages FROM document WHERE doc_id = ?", (doc_id,)).get
+        rows = fetch(
+            damaged,
+            "SELECT start_char, end_char FROM passage WHERE passage_id BETWEEN ? AND ? ORDER BY passage_id",
+            (doc_id, doc_id + count - 1),
+        )
+        found = read_passages(damaged, layout, doc_id, doc_id + count - 1)
+        if len(found) != count or not count or (found.doc_ids != doc_id).any():
+            return None
+        if not all(0 <= start <= end <= len(document.text) for start, end in rows):
+            return None
+        vectors = dense.read_vectors(damaged, found.passage_ids, layout.dimension) if layout.dimension else None
+        if vectors is not None and vectors.shape[0] and bool((vectors != vectors).any()):
+            return None
+        return EncodedDocuments([document], [[(start, end) for start, end in rows]], found.vectors, vectors)
+    except _UNREADABLE:
+        return None

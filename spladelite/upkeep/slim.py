@@ -1,0 +1,35 @@
+"""Turn a copy of a database into a slim one: without stored vectors, for shipping. It can be searched, not changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+
+from spladelite.index.passages import Layout, passage_checksum
+from spladelite.index.segments import merge_all
+from spladelite.index.settings import mark_slim, read_meta
+
+
+def _checksum(*key: Any) -> int:
+    passage_id, doc_id, start, end = key
+    return passage_checksum(passage_id, doc_id, start, end, 0, b"", b"")
+
+
+def make_slim(path: str) -> None:
+    """Seal and merge everything in the file at ``path``, then drop its vectors. Nobody else may have it open."""
+    connection = apsw.Connection(path)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        layout: Layout = read_meta(connection).layout
+        merge_all(connection, layout)
+        connection.create_scalar_function("slim_checksum", _checksum, 4)
+        connection.execute(
+            "UPDATE passage SET scale = 0, terms = NULL, impacts = NULL,"  # the segments have the scales
+            " checksum = slim_checksum(passage_id, doc_id, start_char, end_char)"
+        )
+        mark_slim(connection)
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+    finally:
+        connection.close()
