@@ -74,6 +74,7 @@ def _bound(port: int) -> socket.socket:
         if os.name != "nt":  # there it would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        listening.listen(1024)  # before the address is printed: whoever comes early waits
     except OSError:
         listening.close()
         raise

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from spladelite import DocumentNotFound, InvalidInput, SpladeLite
+from spladelite.documents.sources import read_sources
 from spladelite.serve.answers import Added, Deleted, Noted
 from spladelite.serve.endpoints import Id, Library
 from spladelite.serve.openapi import Endpoint
-from spladelite.documents.sources import read_sources
 
 LARGEST = 64 << 20  # bytes of one request
 

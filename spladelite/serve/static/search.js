@@ -103,7 +103,7 @@ export async function searchPage(main, parameters, library) {
         showFacets(await facets);
         if (found.hits.length && state.q.trim() && wide.matches) {
           await pause(150, signal);
-          if (document.activeElement === box || document.activeElement === document.body) hits.querySelector("li")?.openWhy?.(true);
+          if (!hits.contains(document.activeElement)) hits.querySelector("li")?.openWhy?.(true);
         }
       });
     } catch (error) {
