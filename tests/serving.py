@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +29,10 @@ class Server:
         self,
         method: str,
         path: str,
+        query: Mapping[str, object] | None = None,
         *,
         body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        **query: object,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
         """Status and JSON (or bytes) of the answer. The token goes along unless ``headers`` say otherwise."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -49,7 +49,7 @@ class Server:
 
     def get(self, name: str, **query: object) -> Any:
         """The answer of an endpoint; it must be one."""
-        status, answer = self.send("GET", f"/api/{name}", **query)
+        status, answer = self.send("GET", f"/api/{name}", query)
         assert status == 200, answer
         return answer
 

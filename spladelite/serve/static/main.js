@@ -21,11 +21,14 @@ const main = document.getElementById("main");
 const help = document.getElementById("help");
 let library = null;
 let leave = () => {};
+let visits = 0;
 
 async function show(first = false) {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const name = path in PAGES ? path : "search";
   const [label, page] = PAGES[name];
+  const visit = ++visits;
+  const view = h("div", { class: name });
   leave();
   leave = () => {};
   try {
@@ -37,13 +40,18 @@ async function show(first = false) {
       if (link.getAttribute("href") === `#/${name}`) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    main.className = name;
-    leave = (await page(main, new URLSearchParams(query), library)) ?? leave;
-    if (!first && name !== "search") main.focus({ preventScroll: true });
+    if (visit !== visits) return;
+    main.replaceChildren(view);
     window.scrollTo(0, 0);
+    const end = (await page(view, new URLSearchParams(query), library)) ?? (() => {});
+    if (visit !== visits) {
+      end(); // its reader has gone on before it was ready: it is no longer on the page
+      return;
+    }
+    leave = end;
+    if (!first && name !== "search") main.focus({ preventScroll: true });
   } catch (error) {
-    if (error.name === "AbortError") return;
-    main.className = "";
+    if (error.name === "AbortError" || visit !== visits) return;
     main.replaceChildren(
       error instanceof ApiError && error.kind === "NoToken"
         ? h(
