@@ -98,6 +98,9 @@ class Window:
         tk.Label(root, textvariable=self.status, background=PAPER, foreground=SOFT, anchor="w").pack(fill="x", padx=20)
         frame = tk.Frame(root, background=PAPER)
         frame.pack(fill="both", expand=True, padx=(20, 0), pady=(4, 12))
+        style = ttk.Style(root)
+        style.theme_use("clam")
+        style.configure("TScrollbar", troughcolor=PAPER, background="#dfdbd3", bordercolor=PAPER, relief="flat")
         bar = ttk.Scrollbar(frame)
         bar.pack(side="right", fill="y")
         self.page = tk.Text(
@@ -140,7 +143,7 @@ class Window:
             link = f"open{number}"
             self.page.insert("end", f"{Path(hit.id).stem}\n", ("title", link))
             self.page.tag_bind(link, "<Button-1>", lambda _, name=hit.id: self.open(name))  # type: ignore[misc]
-            for piece in " ".join(passage.split()).split(MARK[0]):
+            for piece in " ".join(passage.lstrip("# ").split()).split(MARK[0]):
                 marked, closed, rest = piece.rpartition(MARK[1])
                 self.page.insert("end", marked, ("marked",) if closed else ())
                 self.page.insert("end", rest)

@@ -121,7 +121,7 @@ def test_a_search_as_you_type_and_why(server: Server, open_page: Opener) -> None
     row.hover()
     marks = page.locator("li.hit").first.locator(".passage mark")
     api.expect(marks).to_have_text(["car"])
-    api.expect(why.locator(".detail")).to_contain_text("once in this passage")
+    api.expect(why.locator(".detail")).to_contain_text("Once in this passage")
     api.expect(why.locator(".others a").first).to_be_visible()
     assert "bike" in why.locator(".others").inner_text()
     # Follow a term to its page, and a document from there.

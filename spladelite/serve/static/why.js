@@ -32,13 +32,14 @@ export async function why(panel, text, hit, found) {
   }
 
   async function showTerm(match) {
+    const added = match.query_expansion ? "; the model added it to the question" : "";
     const where = match.spans.length
-      ? `${match.spans.length === 1 ? "once" : `${match.spans.length} times`} in this passage, marked above`
-      : "not in this passage: the model added it";
+      ? `${match.spans.length === 1 ? "Once" : `${match.spans.length} times`} in this passage, marked above${added}.`
+      : `Not in this passage${match.query_expansion ? ", nor in the question: the model added it to both" : ": the model added it"}.`;
     const others = h("ul", { class: "others" });
     detail.replaceChildren(
       h("h4", null, h("a", { href: termLink(match.term), class: match.document_expansion ? "term added" : "term" }, match.term)),
-      h("p", null, where, match.query_expansion ? "; added to the query, too." : "."),
+      h("p", null, where),
       others,
     );
     try {
