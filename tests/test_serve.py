@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from serving import COMMAND, Server, serving
 
 from spladelite import SpladeLite
@@ -236,6 +238,48 @@ def test_what_cannot_be_asked_is_an_error_in_words(
     given, answer = server.send("GET", f"/api/{name}", query)
     assert given == status, answer
     assert message in answer.get("message", "")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["search", "facets", "explain", "expand", "document", "similar", "term", "terms"]),
+    query=st.dictionaries(
+        st.sampled_from(["q", "mode", "k", "offset", "where", "id", "text", "side", "term", "contains"]),
+        st.text(max_size=20)
+        | st.sampled_from([*TEXTS, "hybrid", "bm25", "query", "car", "-1", "3", '{"year": {"$gt": null}}', '{"": {}}']),
+    ),
+)
+def test_nothing_that_is_asked_breaks_it(server: Server, name: str, query: dict[str, object]) -> None:
+    known = server.send("GET", "/openapi.json")[1]["paths"][f"/api/{name}"]["get"]["parameters"]
+    asked = {one["name"]: query[one["name"]] for one in known if one["name"] in query}
+    status, answer = server.send("GET", f"/api/{name}", asked)
+    assert status in (200, 400, 404), answer
+
+
+def test_a_long_text_goes_in_the_body(server: Server) -> None:
+    text = "automobile accident " * 5000
+    body = json.dumps({"text": text, "side": "query"}).encode()
+    status, answer = server.send("POST", "/api/expand", body=body)
+    assert status == 200
+    assert "crash" in {term["term"] for term in answer["terms"]}
+    status, answer = server.send("POST", "/api/search", body=json.dumps({"q": text, "k": 1}).encode())
+    assert answer["hits"][0]["id"] == "crash"
+
+
+def test_metadata_of_a_strangers_file(tmp_path: Path) -> None:
+    path = tmp_path / "strange.db"
+    deep: dict[str, Any] = {"leaf": 1}
+    for _ in range(200):
+        deep = {"a": deep}
+    with SpladeLite(path) as db:
+        db.add(
+            ["A deep car.", "A wide car."], ids=["deep", "wide"], metadata=[deep, {"x.y": 1, "$z": [], "é\u2028": None}]
+        )
+    with serving(str(path)) as running:
+        assert {hit["id"] for hit in running.get("search", q="car")["hits"]} == {"deep", "wide"}
+        assert [facet["field"] for facet in running.get("facets")["facets"]] == ["x\\.y"]
+        where = json.dumps({"x\\.y": {"$in": [1]}})
+        assert [hit["id"] for hit in running.get("search", q="car", where=where)["hits"]] == ["wide"]
 
 
 # --- who may ask -----------------------------------------------------------------------------------------------------

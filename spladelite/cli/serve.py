@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 PORT = 8765
+PATIENCE = 3  # seconds that requests have when Ctrl-C was pressed
 
 
 @click.command()
@@ -51,7 +52,11 @@ def serve(database: str, write: bool, port: int | None, model: str | None) -> No
         click.echo(f"Open   http://127.0.0.1:{chosen}/#token={token}")
         click.echo(f"API    http://127.0.0.1:{chosen}/openapi.json with the header Authorization: Bearer {token}")
         click.echo("Ctrl-C ends it.")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", server_header=False))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="warning", lifespan="off", server_header=False, timeout_graceful_shutdown=PATIENCE
+            )
+        )
         _run(server, listening)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -115,7 +116,15 @@ def _answer(endpoint: Endpoint, library: Library, query: dict[str, str], content
     except SpladeLiteError as error:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
         return refused(status, type(error).__name__, str(error))
-    return JSONResponse(dataclasses.asdict(result))
+    try:
+        written = json.dumps(result, default=_fields, allow_nan=False)
+    except (ValueError, RecursionError) as error:  # what a stranger's file may hold
+        return refused(500, "NotJson", f"the answer cannot be written as JSON: {error}")
+    return Response(written, media_type="application/json")
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

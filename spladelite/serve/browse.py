@@ -19,6 +19,7 @@ SAMPLE = 20_000  # of the newest documents, for the fields to filter by
 MANY = 12  # values that are listed; numbers with more become a range
 DISTINCT = 1000  # values after which a text field is taken for a name, not for a category
 KEEP = 10.0  # seconds for which what was counted may be shown although the file has changed
+DEEPEST = 4  # dots in a field
 LIKE_TERMS = 64  # strongest terms that stand for a document when its like is searched
 
 
@@ -61,7 +62,7 @@ class Browser:
 
     def _count_fields(self) -> list[Facet]:
         rows = self._db.sql("SELECT metadata FROM document ORDER BY doc_id DESC LIMIT ?", (SAMPLE,))
-        values = count_values(json.loads(row[0]) for row in rows)
+        values = count_values(_object(row[0]) for row in rows)
         return [facet for field in sorted(values) if (facet := _facet(field, values[field])) is not None]
 
     def _count_terms(self) -> dict[str, int]:
@@ -78,6 +79,15 @@ class Browser:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def _object(metadata: str) -> dict[str, Any]:
+    """Metadata as it is stored; a stranger's file may have something else in its place."""
+    try:
+        value = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def count_values(metadata: Iterable[Mapping[str, Any]]) -> dict[str, Counter[Any]]:
     """How often each value of each field occurs; fields as ``where`` writes them."""
     counts: dict[str, Counter[Any]] = {}
@@ -92,11 +102,11 @@ def _key(value: Any) -> Any:
 
 
 def flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields with plain values, those of nested objects too: ``author.name``."""
+    """Fields with plain values, those of nested objects too: ``author.name``, up to a depth that is still readable."""
     for name, value in record.items():
         escaped = name.replace("\\", "\\\\").replace(".", "\\.")
         field = above + (f"\\{escaped}" if escaped.startswith("$") else escaped)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and field.count(".") < DEEPEST:
             yield from flat(value, f"{field}.")
         elif isinstance(value, str | bool | int | float):
             yield field, value
@@ -126,7 +136,7 @@ def newest(db: SpladeLite, k: int, offset: int) -> list[Hit]:
         " JOIN passage p ON p.passage_id = d.doc_id ORDER BY d.doc_id DESC LIMIT ? OFFSET ?",
         (k, offset),
     )
-    return [Hit(id, 0.0, text, json.loads(metadata), start, end, {}) for id, text, metadata, start, end in rows]
+    return [Hit(id, 0.0, text, _object(metadata), start, end, {}) for id, text, metadata, start, end in rows]
 
 
 def passages(db: SpladeLite, id: str) -> list[tuple[int, int]]:

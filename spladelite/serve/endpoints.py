@@ -287,10 +287,11 @@ def _model_card(model: str) -> str:
 
 
 READING = (
-    Endpoint("GET", "/api/search", search),
-    Endpoint("GET", "/api/facets", facets),
-    Endpoint("GET", "/api/explain", explain),
-    Endpoint("GET", "/api/expand", expand),
+    *(
+        Endpoint(method, f"/api/{answer.__name__}", answer)
+        for answer in (search, facets, explain, expand)
+        for method in ("GET", "POST")  # POST for texts that are too long for an address
+    ),
     Endpoint("GET", "/api/document", document),
     Endpoint("GET", "/api/similar", similar),
     Endpoint("GET", "/api/term", term),

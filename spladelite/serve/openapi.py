@@ -143,7 +143,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             _collect(kind, schemas)
         summary, _, details = (inspect.getdoc(endpoint.answer) or "").partition("\n\n")
         operation: dict[str, Any] = {
-            "operationId": endpoint.answer.__name__,
+            "operationId": f"{endpoint.method.lower()}_{endpoint.answer.__name__}",
             "summary": summary,
             "responses": {
                 "200": {"description": "OK", "content": {"application/json": {"schema": schema(result)}}},

@@ -36,10 +36,14 @@ async function ask(path, parameters, options) {
   return answer;
 }
 
-export const get = (path, parameters, signal) => ask(path, parameters, { signal });
+const LONGEST = 8000; // characters of an address
+
+/** Ask; a text that is too long for an address goes as the body of a POST. */
+export const get = (path, parameters, signal) =>
+  JSON.stringify(parameters ?? {}).length < LONGEST ? ask(path, parameters, { signal }) : post(path, parameters, signal);
 export const remove = (path, parameters) => ask(path, parameters, { method: "DELETE" });
-export const post = (path, body) =>
-  ask(path, null, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+export const post = (path, body, signal) =>
+  ask(path, null, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal });
 export const upload = (path, parameters, file) => ask(path, parameters, { method: "POST", body: file });
 
 /** Runs only the latest of its tasks: a new one aborts the one before, whose answer is then dropped. */

@@ -26,10 +26,14 @@ export async function explorePage(main, parameters) {
     columns,
   );
 
+  function changed() {
+    const address = new URLSearchParams({ query: left.value, document: right.value });
+    history.replaceState(null, "", `#/explore?${address}`);
+    return refresh(60);
+  }
+
   async function refresh(delay) {
     const texts = { query: left.value, document: right.value };
-    const address = new URLSearchParams(Object.entries(texts).filter(([, text]) => text));
-    history.replaceState(null, "", `#/explore${address.size ? `?${address}` : ""}`);
     try {
       await latest.run(async (signal) => {
         if (delay) await pause(delay, signal);
@@ -71,8 +75,8 @@ export async function explorePage(main, parameters) {
     );
   }
 
-  left.addEventListener("input", () => refresh(60));
-  right.addEventListener("input", () => refresh(60));
+  left.addEventListener("input", changed);
+  right.addEventListener("input", changed);
   await refresh(0);
   return () => latest.stop();
 }

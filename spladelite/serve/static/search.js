@@ -53,7 +53,7 @@ export async function searchPage(main, parameters, library) {
           checked: mode === state.mode,
           onchange: () => {
             state.mode = mode;
-            refresh(0);
+            changed(0);
           },
         }),
         h("span", null, mode),
@@ -67,7 +67,7 @@ export async function searchPage(main, parameters, library) {
       class: "searchbar",
       onsubmit: (event) => {
         event.preventDefault();
-        refresh(0);
+        changed(0);
       },
     },
     h("label", { for: "q", class: "unseen" }, "Search"),
@@ -81,13 +81,18 @@ export async function searchPage(main, parameters, library) {
     h("div", { class: "columns" }, side, h("section", { class: "results", "aria-label": "Results" }, status, hits, more)),
   );
 
-  async function refresh(delay) {
+  /** Something was typed or chosen: the address tells it, too, for the way back. */
+  function changed(delay) {
     state.q = box.value;
     const address = new URLSearchParams();
     if (state.q) address.set("q", state.q);
     if (state.mode !== library.modes[0]) address.set("mode", state.mode);
     if (Object.keys(state.where).length) address.set("where", JSON.stringify(state.where));
     history.replaceState(null, "", `#/search${address.size ? `?${address}` : ""}`);
+    return refresh(delay);
+  }
+
+  async function refresh(delay) {
     const question = { q: state.q, mode: state.mode, where: JSON.stringify(state.where) };
     try {
       await latest.run(async (signal) => {
@@ -315,12 +320,12 @@ export async function searchPage(main, parameters, library) {
   function filter(field, condition) {
     const { [field]: _, ...rest } = state.where;
     state.where = condition ? { ...rest, [field]: condition } : rest;
-    refresh(0);
+    changed(0);
   }
 
   function clear() {
     state.where = {};
-    refresh(0);
+    changed(0);
   }
 
   // --- keys ----------------------------------------------------------------------------------------------------------
@@ -342,7 +347,7 @@ export async function searchPage(main, parameters, library) {
     }
   }
 
-  box.addEventListener("input", () => refresh(30));
+  box.addEventListener("input", () => changed(30));
   document.addEventListener("keydown", keys);
   box.focus();
   box.setSelectionRange(box.value.length, box.value.length);
