@@ -28,10 +28,10 @@ TEXTS = {
     "a/b&c": "Trains were pulled by steam engines.",
 }
 METADATA: dict[str, dict[str, Any]] = {
-    "crash": {"topic": "news", "year": 2001, "author": {"name": "Ann"}, "urgent": True},
+    "crash": {"topic": "news", "year": 2001, "author": {"name": "Ann"}, "urgent": True, "tags": ["car", "tree"]},
     "bread": {"topic": "food", "year": 2002, "author": {"name": "Bob"}, "urgent": False},
     "cat": {"topic": "pets", "year": 2003, "author": {"name": "Ann"}, "urgent": False},
-    "bike": {"topic": "news", "year": 2004, "author": {"name": "Bob"}, "urgent": False},
+    "bike": {"topic": "news", "year": 2004, "author": {"name": "Bob"}, "urgent": False, "id": "b", "tags": ["car", 1]},
     "a/b&c": {},
 }
 
@@ -95,8 +95,14 @@ def test_without_a_question_the_newest_documents_come(server: Server) -> None:
 
 
 def test_filters(server: Server) -> None:
-    where = json.dumps({"topic": {"$in": ["news"]}, "year": {"$gte": 2002}})
-    assert [hit["id"] for hit in server.get("search", q="car", where=where)["hits"]] == ["bike"]
+    for where in ({"topic": {"$in": ["news"]}, "year": {"$gte": 2002}}, {"tags": {"$any": [1]}}, {r"\id": "b"}):
+        for query in ("car", ""):
+            found = server.get("search", q=query, where=json.dumps(where))
+            assert [hit["id"] for hit in found["hits"]] == ["bike"]
+    tagged = json.dumps({"topic": {"$exists": True}})
+    pages = [server.get("search", k=3, offset=offset, where=tagged) for offset in (0, 3, 6)]
+    assert [[hit["id"] for hit in page["hits"]] for page in pages] == [["bike", "cat", "bread"], ["crash"], []]
+    assert [page["more"] for page in pages] == [True, False, False]
 
 
 def test_facets_count_the_best_documents_of_a_question(server: Server) -> None:
@@ -109,6 +115,8 @@ def test_facets_count_the_best_documents_of_a_question(server: Server) -> None:
     assert values(everything, "topic") == {"news": 2, "food": 1, "pets": 1}
     assert values(everything, "author.name") == {"Ann": 2, "Bob": 2}
     assert values(everything, "urgent") == {False: 3, True: 1}
+    assert values(everything, "tags") == {"car": 2, "tree": 1, 1: 1}
+    assert values(everything, r"\id") == {"b": 1}
     # A field's own filter does not hide its other values; that of another field does.
     found = server.get("facets", q="car", mode="bm25", where=json.dumps({"topic": {"$in": ["pets"]}}))
     assert found["of"] == "best"

@@ -49,8 +49,8 @@ class FacetValue:
 class Facet:
     """A metadata field that documents can be filtered by.
 
-    ``field`` is as ``where`` writes it. ``kind`` is ``values`` (a few that recur; ``values`` has the most frequent) or
-    ``range`` (many numbers; from ``minimum`` to ``maximum``).
+    ``field`` is as ``where`` writes it. ``kind`` is ``values`` (a few that recur; ``values`` has the most frequent),
+    ``list`` (the same of fields that hold lists: ``$any``), or ``range`` (many numbers; ``minimum`` to ``maximum``).
     """
 
     field: str

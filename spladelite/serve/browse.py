@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from spladelite import Hit, SpladeLite
+from spladelite import Hit, SpladeLite, Where
 from spladelite.serve.answers import Facet, FacetValue, Segment
 
 SAMPLE = 20_000  # of the newest documents, for the fields to filter by
@@ -20,7 +20,7 @@ MANY = 12  # values that are listed; numbers with more become a range
 DISTINCT = 1000  # values after which a text field is taken for a name, not for a category
 KEEP = 10.0  # seconds for which what was counted may be shown although the file has changed
 DEEPEST = 4  # dots in a field
-LIKE_TERMS = 64  # strongest terms that stand for a document when its like is searched
+BEGINNING = 1000  # characters of a document that is shown without a question
 
 
 class Browser:
@@ -63,7 +63,7 @@ class Browser:
     def _count_fields(self) -> list[Facet]:
         rows = self._db.sql("SELECT metadata FROM document ORDER BY doc_id DESC LIMIT ?", (SAMPLE,))
         values = count_values(_object(row[0]) for row in rows)
-        return [facet for field in sorted(values) if (facet := _facet(field, values[field])) is not None]
+        return [facet for field in sorted(values) if (facet := _facet(*field, values[field])) is not None]
 
     def _count_terms(self) -> dict[str, int]:
         counts: Counter[str] = Counter()
@@ -88,12 +88,16 @@ def _object(metadata: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def count_values(metadata: Iterable[Mapping[str, Any]]) -> dict[str, Counter[Any]]:
-    """How often each value of each field occurs; fields as ``where`` writes them."""
-    counts: dict[str, Counter[Any]] = {}
+def count_values(metadata: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Counter[Any]]:
+    """How many documents have each value: by the field, as ``where`` writes it, and ``values`` or ``list``."""
+    counts: dict[tuple[str, str], Counter[Any]] = {}
     for record in metadata:
         for field, value in flat(record):
-            counts.setdefault(field, Counter())[_key(value)] += 1
+            if isinstance(value, list):
+                elements = {_key(element) for element in value if isinstance(element, str | bool | int | float)}
+                counts.setdefault((field, "list"), Counter()).update(elements)
+            else:
+                counts.setdefault((field, "values"), Counter())[_key(value)] += 1
     return counts
 
 
@@ -102,24 +106,27 @@ def _key(value: Any) -> Any:
 
 
 def flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields with plain values, those of nested objects too: ``author.name``, up to a depth that is still readable."""
+    """Fields with plain values or lists, those of nested objects too: ``author.name``, as deep as is still readable."""
     for name, value in record.items():
-        escaped = name.replace("\\", "\\\\").replace(".", "\\.")
-        field = above + (f"\\{escaped}" if escaped.startswith("$") else escaped)
+        if '"' in name or "\\" in name or not name.isprintable():
+            continue  # a filter cannot name it
+        escaped = name.replace(".", "\\.")
+        meant_otherwise = name.startswith("$") or (not above and name in ("id", "text", "doc"))
+        field = above + ("\\" if meant_otherwise else "") + escaped
         if isinstance(value, dict) and field.count(".") < DEEPEST:
             yield from flat(value, f"{field}.")
-        elif isinstance(value, str | bool | int | float):
+        elif isinstance(value, str | bool | int | float | list):
             yield field, value
 
 
-def _facet(field: str, counts: Counter[Any]) -> Facet | None:
+def _facet(field: str, kind: str, counts: Counter[Any]) -> Facet | None:
     """None where filtering makes no sense: as good as every document has a value of its own."""
     values = [value for _, value in counts]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values) and len(values) > MANY:
+    if kind == "values" and len(numbers) == len(values) and len(values) > MANY:
         return Facet(field, "range", [], min(numbers), max(numbers))
     recurring = len(values) <= MANY or (len(values) <= DISTINCT and len(values) * 2 <= counts.total())
-    return Facet(field, "values", most_frequent(counts), None, None) if recurring else None
+    return Facet(field, kind, most_frequent(counts), None, None) if values and recurring else None
 
 
 def most_frequent(counts: Counter[Any], always: Iterable[Any] = ()) -> list[FacetValue]:
@@ -129,14 +136,11 @@ def most_frequent(counts: Counter[Any], always: Iterable[Any] = ()) -> list[Face
     return [FacetValue(key[1], count) for key, count in [*listed, *((key, counts[key]) for key in missing)]]
 
 
-def newest(db: SpladeLite, k: int, offset: int) -> list[Hit]:
-    """The documents that were stored last, with their first passage."""
-    rows = db.sql(
-        "SELECT d.id, d.text, d.metadata, p.start_char, p.end_char FROM document d"
-        " JOIN passage p ON p.passage_id = d.doc_id ORDER BY d.doc_id DESC LIMIT ? OFFSET ?",
-        (k, offset),
-    )
-    return [Hit(id, 0.0, text, _object(metadata), start, end, {}) for id, text, metadata, start, end in rows]
+def newest(db: SpladeLite, where: Where, k: int, offset: int) -> list[Hit]:
+    """The matching documents that were stored last, with the beginning of their texts."""
+    end = max(0, db.count(where) - offset)
+    found = db.documents(where, offset=max(0, end - k), limit=min(k, end)) if end else []
+    return [Hit(one.id, 0.0, one.text, one.metadata, 0, min(len(one.text), BEGINNING), {}) for one in reversed(found)]
 
 
 def passages(db: SpladeLite, id: str) -> list[tuple[int, int]]:
@@ -148,34 +152,20 @@ def passages(db: SpladeLite, id: str) -> list[tuple[int, int]]:
 
 
 def strongest_terms(db: SpladeLite, id: str, count: int) -> list[tuple[str, float]]:
-    """A document's stored terms, the largest weight of each over its passages; none in a slim export."""
+    """A document's stored terms, the largest weight of each over its passages."""
+    strongest = sorted(db.vector(id).items(), key=lambda item: (-item[1], item[0]))[:count]
     rows = db.sql(
-        "SELECT term, max(weight) AS weight FROM document_term WHERE id = ?"
-        " GROUP BY term ORDER BY weight DESC, term LIMIT ?",
-        (id, count),
+        "SELECT term_id, term FROM term WHERE term_id IN (SELECT value FROM json_each(?))",
+        (json.dumps([term_id for term_id, _ in strongest]),),
     )
-    return [(term, weight) for term, weight in rows]
-
-
-def term_ids(db: SpladeLite, terms: Iterable[str]) -> dict[str, int]:
-    """The numbers of terms; unknown ones are left out."""
-    rows = db.sql(
-        "SELECT term, term_id FROM term WHERE term IN (SELECT value FROM json_each(?))", (json.dumps(list(terms)),)
-    )
-    return dict(map(tuple, rows))
+    names = dict(map(tuple, rows))
+    return [(names[term_id], weight) for term_id, weight in strongest]
 
 
 def documents_of_term(db: SpladeLite, term: str, k: int) -> list[Hit]:
     """The documents in which the term weighs most: what a query of that term alone finds."""
-    known = term_ids(db, [term])
-    return db.search({known[term]: 1.0}, k) if known else []
-
-
-def similar(db: SpladeLite, id: str, k: int) -> list[Hit]:
-    """Documents whose vectors are most like this one's, itself left out."""
-    weights = dict(strongest_terms(db, id, LIKE_TERMS))
-    query = {term_id: weights[term] for term, term_id in term_ids(db, weights).items()}
-    return [hit for hit in db.search(query, k + 1) if hit.id != id][:k] if query else []
+    known = db.sql("SELECT term_id FROM term WHERE term = ?", (term,))
+    return db.search({known[0][0]: 1.0}, k) if known else []
 
 
 def segments(db: SpladeLite) -> list[Segment]:

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from spladelite import DocumentNotFound, InvalidInput, SpladeLite
+from spladelite import DocumentNotFound, InvalidInput
 from spladelite.documents.sources import read_sources
 from spladelite.serve.answers import Added, Deleted, Noted
 from spladelite.serve.endpoints import Id, Library
@@ -82,26 +82,15 @@ def feedback(
 
 
 def _add(library: Library, documents: list[NewDocument], replace: bool) -> Added:
-    db: SpladeLite = library.db
-    ids: list[str] = []
-    write = db.upsert if replace else db.add
-    # Ids are all given or all made in one call; neighbours of a kind stay together, so the order stays.
-    start = 0
-    while start < len(documents):
-        named = documents[start].id is not None
-        end = start
-        while end < len(documents) and (documents[end].id is not None) == named:
-            end += 1
-        batch = documents[start:end]
-        ids += write(
-            [document.text for document in batch],
-            ids=[str(document.id) for document in batch] if named else None,
-            metadata=[document.metadata for document in batch],
-            progress=False,
-        )
-        start = end
+    ids = library.db.add(
+        [document.text for document in documents],
+        ids=[document.id for document in documents],
+        metadata=[document.metadata for document in documents],
+        progress=False,
+        on_conflict="replace" if replace else "error",
+    )
     library.browser.forget()
-    return Added(ids, len(db))
+    return Added(list(ids), len(library.db))
 
 
 WRITING = (

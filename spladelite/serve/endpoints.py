@@ -91,9 +91,9 @@ def search(
     condition = _condition(where)
     start = time.perf_counter()
     if q.strip():
-        hits = library.db.search(q, offset + k + 1, where=condition, mode=asked, timeout=PATIENCE)[offset:]
+        hits = library.db.search(q, k + 1, where=condition, mode=asked, offset=offset, timeout=PATIENCE)
     else:
-        hits = browse.newest(library.db, k + 1, offset)
+        hits = browse.newest(library.db, condition, k + 1, offset)
     took = 1000 * (time.perf_counter() - start)
     return Found(q, asked, [_found(library.db, hit) for hit in hits[:k]], took, len(hits) > k)
 
@@ -111,15 +111,15 @@ def facets(library: Library, q: Annotated[str, "the question"] = "", mode: ModeN
     best = _metadata_of_best(library, q, mode, condition)
     result = []
     for facet in fields:
-        if facet.kind != "values":
+        if facet.kind == "range":
             result.append(facet)
             continue
         others = {name: value for name, value in condition.items() if name != facet.field}
         records = best if len(others) == len(condition) else _metadata_of_best(library, q, mode, others)
-        counts = browse.count_values(records).get(facet.field, Counter())
+        counts = browse.count_values(records).get((facet.field, facet.kind), Counter())
         chosen = condition.get(facet.field, {})
-        wanted = chosen.get("$in", []) if isinstance(chosen, dict) else [chosen]
-        result.append(Facet(facet.field, "values", browse.most_frequent(counts, wanted), None, None))
+        wanted = chosen.get("$any" if facet.kind == "list" else "$in", []) if isinstance(chosen, dict) else [chosen]
+        result.append(Facet(facet.field, facet.kind, browse.most_frequent(counts, wanted), None, None))
     return Facets(result, len(best), "best")
 
 
@@ -181,10 +181,8 @@ def document(library: Library, id: Id) -> OneDocument:
 def similar(library: Library, id: Id, k: K = 5) -> Found:
     """More like this: documents whose vectors are most like this one's."""
     _check_count(k)
-    if id not in library.db:
-        raise DocumentNotFound(f"no document has the id {id!r}")
     start = time.perf_counter()
-    hits = browse.similar(library.db, id, k)
+    hits = library.db.more_like(id, k)
     took = 1000 * (time.perf_counter() - start)
     return Found("", "similar", [_found(library.db, hit, marked=False) for hit in hits], took, False)
 
@@ -259,7 +257,9 @@ def _marks(db: SpladeLite, hit: Hit) -> list[Span]:
 
 
 def _metadata_of_best(library: Library, q: str, mode: str, where: dict[str, Any]) -> list[dict[str, Any]]:
-    hits = library.db.search(q, COUNTED, where=where or None, mode=mode or library.modes[0], timeout=PATIENCE)
+    hits = library.db.search(
+        q, COUNTED, where=where or None, mode=mode or library.modes[0], timeout=PATIENCE, text=False
+    )
     return [hit.metadata for hit in hits]
 
 

@@ -120,16 +120,16 @@ export async function searchPage(main, parameters, library) {
 
   function show(found, took) {
     const searched = found.query.trim() !== "";
+    const chosen = Object.keys(state.where).length > 0;
     status.textContent = searched
       ? `${found.hits.length ? `The best of ${plural(library.figures.documents, "document")}` : "Nothing found"} · ${milliseconds(found.milliseconds)} to search, ${milliseconds(took)} until shown`
-      : `${plural(library.figures.documents, "document")}, the newest first`;
+      : `${chosen ? "Documents that pass the filters" : plural(library.figures.documents, "document")}, the newest first`;
     const best = found.hits[0]?.score ?? 1;
     hits.replaceChildren(...found.hits.map((hit, index) => hitItem(hit, index, best, found)));
     hits.start = 1;
     more.hidden = !found.more;
-    if (!found.hits.length && searched) {
-      const filtered = Object.keys(state.where).length > 0;
-      hits.append(h("li", { class: "empty" }, filtered ? "No document that passes the filters matches. " : "No document shares a term with this. ", filtered && h("button", { type: "button", class: "quiet", onclick: clear }, "Remove the filters")));
+    if (!found.hits.length && (searched || chosen)) {
+      hits.append(h("li", { class: "empty" }, chosen ? "No document that passes the filters matches. " : "No document shares a term with this. ", chosen && h("button", { type: "button", class: "quiet", onclick: clear }, "Remove the filters")));
     }
   }
 
@@ -254,7 +254,8 @@ export async function searchPage(main, parameters, library) {
   }
 
   function values(facet) {
-    const chosen = state.where[facet.field]?.$in ?? [];
+    const operator = facet.kind === "list" ? "$any" : "$in";
+    const chosen = state.where[facet.field]?.[operator] ?? [];
     return h(
       "fieldset",
       null,
@@ -265,11 +266,11 @@ export async function searchPage(main, parameters, library) {
           { hidden: index >= LISTED && !chosen.includes(value) },
           h("input", {
             type: "checkbox",
-            id: `facet-${facet.field}-${typeof value}-${value}`,
+            id: `facet-${facet.kind}-${facet.field}-${typeof value}-${value}`,
             checked: chosen.includes(value),
             onchange: (event) => {
               const rest = chosen.filter((other) => other !== value);
-              filter(facet.field, event.target.checked ? { $in: [...rest, value] } : rest.length ? { $in: rest } : null);
+              filter(facet.field, event.target.checked ? { [operator]: [...rest, value] } : rest.length ? { [operator]: rest } : null);
             },
           }),
           h("span", { class: "value" }, String(value)),
