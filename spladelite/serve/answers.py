@@ -95,10 +95,13 @@ class ExplainedTerm:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedPart:
-    """What one index (``splade``, ``bm25``, ``dense``) adds to the score of a hybrid, and BM25's words."""
+    """What one index (``splade``, ``bm25``, ``dense``) adds to the score of a hybrid, and BM25's words.
+
+    ``score`` is its own; null where it has none of the document.
+    """
 
     part: str
-    score: float
+    score: float | None
     contribution: float
     words: dict[str, float]
 

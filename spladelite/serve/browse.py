@@ -162,17 +162,28 @@ def strongest_terms(db: SpladeLite, id: str, count: int) -> list[tuple[str, floa
     return [(names[term_id], weight) for term_id, weight in strongest]
 
 
-def documents_of_term(db: SpladeLite, term: str, k: int) -> list[Hit]:
-    """The documents in which the term weighs most: what a query of that term alone finds."""
+def documents_of_term(db: SpladeLite, term: str, k: int) -> tuple[int, list[Hit]]:
+    """How many passages have a term, and the documents in which it weighs most: what a query of it alone finds."""
     known = db.sql("SELECT term_id FROM term WHERE term = ?", (term,))
-    return db.search({known[0][0]: 1.0}, k) if known else []
+    if not known:
+        return 0, []
+    sealed = db.sql(
+        "SELECT coalesce(sum(count), 0) FROM segment JOIN posting USING (segment_id) WHERE term_id = ?", known[0]
+    )
+    tail = db.sql(
+        "SELECT count(*) FROM term_document WHERE term = ?"
+        " AND passage_id > (SELECT coalesce(max(last_passage_id), 0) FROM segment)",
+        (term,),
+    )
+    return sealed[0][0] + tail[0][0], db.search({known[0][0]: 1.0}, k, mode="splade")
 
 
 def segments(db: SpladeLite) -> list[Segment]:
     """The sealed parts of the index."""
     rows = db.sql(
         "SELECT s.segment_id, s.size, coalesce(t.deleted, 0),"
-        " (SELECT coalesce(sum(count), 0) FROM posting p WHERE p.segment_id = s.segment_id)"
+        " (SELECT coalesce(sum(count), 0) FROM posting p WHERE p.segment_id = s.segment_id"
+        " AND p.term_id <= (SELECT max(term_id) FROM term))"  # beyond are words, which the model does not know
         " FROM segment s LEFT JOIN tombstone t USING (segment_id) ORDER BY s.segment_id"
     )
     return [Segment(*row) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -141,7 +142,10 @@ def explain(library: Library, q: Annotated[str, "the question"], id: Id, mode: M
         )
         for match in explanation.terms
     ]
-    parts = [ExplainedPart(part.part, part.score, part.contribution, dict(part.words)) for part in explanation.parts]
+    parts = [
+        ExplainedPart(part.part, part.score if math.isfinite(part.score) else None, part.contribution, dict(part.words))
+        for part in explanation.parts
+    ]
     marked = _marks(library.db, hit._replace(query={match.term_id: match.contribution for match in explanation.terms}))
     found = FoundPassage(passage.text, passage.start, passage.end, marked)
     return Explained(explanation.id, explanation.score, asked, found, terms, parts)
@@ -190,8 +194,7 @@ def similar(library: Library, id: Id, k: K = 5) -> Found:
 def term(library: Library, term: Annotated[str, "a term, as the vocabulary writes it"], k: K = 10) -> TermDocuments:
     """The documents in which a term weighs most."""
     _check_count(k)
-    hits = browse.documents_of_term(library.db, term, k)
-    passages = library.browser.terms().get(term, 0)
+    passages, hits = browse.documents_of_term(library.db, term, k)
     return TermDocuments(term, passages, [_found(library.db, hit) for hit in hits])
 
 

@@ -247,7 +247,7 @@ export async function searchPage(main, parameters, library) {
     side.querySelector("summary").textContent = chosen ? `Filters (${chosen})` : "Filters";
     filters.replaceChildren(
       ...facets.map((facet) => (facet.kind === "range" ? range(facet) : values(facet))),
-      h("p", { class: "hint" }, of === "best" ? `Counts among the ${counted} best documents.` : `Counts over ${plural(counted, "document")}.`),
+      h("p", { class: "hint" }, of === "best" ? `Counts among the best ${plural(counted, "document")}.` : `Counts over ${plural(counted, "document")}.`),
       chosen ? h("button", { type: "button", class: "quiet", onclick: clear }, "Remove the filters") : "",
     );
     if (focused) document.getElementById(focused)?.focus();

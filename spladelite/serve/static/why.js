@@ -130,7 +130,7 @@ function partsBar(explained) {
       "ul",
       null,
       explained.parts.map((part) =>
-        h("li", null, h("span", { class: `swatch ${part.part}` }), `${PART_NAMES[part.part] ?? part.part} `, h("b", { class: "num" }, number(part.contribution, 3)), h("span", { class: "hint" }, ` from its own score ${number(part.score, 2)}`)),
+        h("li", null, h("span", { class: `swatch ${part.part}` }), `${PART_NAMES[part.part] ?? part.part} `, h("b", { class: "num" }, number(part.contribution, 3)), part.score !== null && h("span", { class: "hint" }, ` from its own score ${number(part.score, 2)}`)),
       ),
       h("li", { class: "total" }, "score ", h("b", { class: "num" }, number(explained.score, 3))),
     ),
