@@ -102,10 +102,14 @@ export async function searchPage(main, parameters, library) {
         const took = performance.now() - start;
         if (signal.aborted) return;
         show(found, took);
-        const expanded = state.q.trim() && ["hybrid", "splade"].includes(state.mode) && get("expand", { text: state.q, side: "query" }, signal);
-        const facets = get("facets", question, signal);
-        showExpansion(expanded ? await expanded : null);
-        showFacets(await facets);
+        const read = state.q.trim() && ["hybrid", "splade"].includes(state.mode);
+        const [expanded, facets] = await Promise.all([
+          read ? get("expand", { text: state.q, side: "query" }, signal) : null,
+          get("facets", question, signal),
+        ]);
+        if (signal.aborted) return;
+        showExpansion(expanded);
+        showFacets(facets);
         if (found.hits.length && state.q.trim() && wide.matches) {
           await pause(150, signal);
           if (!hits.contains(document.activeElement)) hits.querySelector("li")?.openWhy?.(true);
