@@ -128,3 +128,4 @@ main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, conve
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
+main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))
