@@ -24,10 +24,10 @@ from spladelite.arguments import (
     new_documents,
 )
 from spladelite.documents import table
-from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.feedback import check_value
 from spladelite.documents.feedback import read as read_feedback
 from spladelite.documents.feedback import store as store_feedback
+from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
