@@ -286,9 +286,14 @@ def _complement(sql: str) -> str:
     return f"({sql} IS NOT TRUE)"  # NOT would keep what is neither true nor false: NULL
 
 
+def labels_of(path: str) -> list[str]:
+    """The keys that a path names, from the outside in."""
+    return [re.sub(r"\\([.$])", r"\1", label) for label in re.split(r"(?<!\\)\.", path)]
+
+
 def columns_of(path: str) -> tuple[str, str]:
     """The two SQL expressions of a metadata path: its value, and its JSON type (NULL where it is missing)."""
-    labels = [re.sub(r"\\([.$])", r"\1", label) for label in re.split(r"(?<!\\)\.", path)]
+    labels = labels_of(path)
     for label in labels:
         if any(character in '"\\' or unicodedata.category(character) in ("Cc", "Cs") for character in label):
             raise InvalidFilter(

@@ -97,12 +97,16 @@ def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored
 
 
 def plan(connection: apsw.Connection, batch: Sequence[NewDocument], replace: bool) -> Plan:
-    """Compare a batch with what is stored.
+    """Compare a batch with what the file has; see :func:`compare`."""
+    return compare(look_up(connection, list({document.id for document in batch})), batch, replace)
+
+
+def compare(stored: Mapping[str, Stored], batch: Sequence[NewDocument], replace: bool) -> Plan:
+    """Compare a batch with the stored documents of the same ids.
 
     Same id and same content: nothing to do. Same id and other content: replaced, or :class:`IdConflict` if not
     ``replace``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
     """
-    stored = look_up(connection, list({document.id for document in batch}))
     result = Plan([], [], [])
     seen: dict[str, NewDocument] = {}
     for document in batch:

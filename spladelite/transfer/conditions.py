@@ -1,0 +1,192 @@
+"""``where=`` for engines that are not SQLite: one parsed form, which each engine translates.
+
+A condition is a tree of :class:`Not`, :class:`All` and :class:`AnyOf` over :class:`Test`. Unlike SQL's, its logic has
+two values: a test of a field that is missing is false, so that ``Not`` is the plain complement. What the dict forms
+mean is defined in :mod:`spladelite.documents.filters`, which also checks them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spladelite.documents.filter_sql import items, scalar
+from spladelite.documents.filters import compile_filter, labels_of
+from spladelite.errors import Unsupported
+
+Scalar = str | int | float | bool | None
+Operator = Literal["eq", "lt", "lte", "gt", "gte", "exists"]
+RANGES: Mapping[str, Operator] = {"$lt": "lt", "$lte": "lte", "$gt": "gt", "$gte": "gte"}
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One field against one value.
+
+    Attributes:
+        path: keys from the outside in.
+        operator: ``"exists"`` is true of null too; ``"eq"`` with None: the field is null or missing.
+        value: None, bool, str, or a number of at most 64 bits; for ``"exists"`` None.
+    """
+
+    path: tuple[str, ...]
+    operator: Operator
+    value: Scalar = None
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The complement."""
+
+    part: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part holds; without parts, always."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A part holds; without parts, never."""
+
+    parts: tuple[Condition, ...]
+
+
+Condition = Test | Not | All | AnyOf
+
+
+def parse(where: Mapping[str, object] | str | None, where_args: object = None) -> Condition | None:
+    """A ``where=`` as a tree; None where there is none.
+
+    Raises:
+        InvalidFilter, WrongType: as a search in a file does.
+        Unsupported: SQL, or an operator that only the file has.
+    """
+    compile_filter(where, where_args)
+    if where is None:
+        return None
+    if isinstance(where, str):
+        raise Unsupported("where= as a SQL string is SQLite's, and this is another engine; give a dict")
+    return _conditions(where)
+
+
+def _conditions(where: Any) -> Condition:
+    parts: list[Condition] = []
+    for key, operand in where.items():
+        if key == "$and":
+            parts.append(All(tuple(map(_conditions, items(operand)))))
+        elif key == "$or":
+            parts.append(AnyOf(tuple(map(_conditions, items(operand)))))
+        elif key == "$not":
+            parts.append(Not(_conditions(operand)))
+        elif key.startswith("$"):
+            raise Unsupported(f"where: {key} works in a file only; use a condition on metadata")
+        else:
+            parts.append(_field(tuple(labels_of(key)), key, operand))
+    return All(tuple(parts))
+
+
+def _field(path: tuple[str, ...], key: str, operand: Any) -> Condition:
+    if not isinstance(operand, Mapping):
+        return Test(path, "eq", scalar(operand, key, "$eq"))
+    parts: list[Condition] = []
+    for operator, value in operand.items():
+        match operator:
+            case "$eq":
+                parts.append(Test(path, "eq", scalar(value, key, operator)))
+            case "$ne":
+                parts.append(Not(Test(path, "eq", scalar(value, key, operator))))
+            case "$in" | "$nin":
+                member = AnyOf(tuple(Test(path, "eq", scalar(item, key, operator)) for item in items(value)))
+                parts.append(member if operator == "$in" else Not(member))
+            case "$exists":
+                parts.append(Test(path, "exists") if value else Not(Test(path, "exists")))
+            case "$not":
+                parts.append(Not(_field(path, key, value)))
+            case "$lt" | "$lte" | "$gt" | "$gte":
+                parts.append(Test(path, RANGES[operator], scalar(value, key, operator)))
+            case _:
+                raise Unsupported(f"where: {operator} works in a file only; this is another engine")
+    return All(tuple(parts))
+
+
+Bound = tuple[Operator, int] | tuple[Operator, float] | bool
+
+
+def integer_bound(operator: Operator, value: float) -> Bound:
+    """The condition on a 64-bit integer that ``operator value`` is, exactly; a bool where it always or never holds."""
+    if isinstance(value, int):
+        return operator, value
+    down = math.floor(value)
+    if not -(2**63) <= down < 2**63:
+        return operator in ("lt", "lte") if value > 0 else operator in ("gt", "gte")
+    if down == value:
+        return operator, down
+    if operator == "eq":
+        return False
+    return ("lte", down) if operator in ("lt", "lte") else ("gt", down)
+
+
+def float_bound(operator: Operator, value: float) -> Bound:
+    """The condition on a float64 that ``operator value`` is, exactly."""
+    near = float(value)
+    if near == value:
+        return operator, near
+    if operator == "eq":
+        return False
+    below = operator in ("lt", "lte")
+    # No float lies between the value and the nearest one.
+    return ("lt" if below else "gte", near) if near > value else ("lte" if below else "gt", near)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value inside a metadata object: ``kind`` is null, bool, integer, real, text or container."""
+
+    path: tuple[str, ...]
+    kind: str
+    value: Scalar
+
+
+def fields(metadata: Mapping[str, Any]) -> Iterator[Field]:
+    """Every value that a filter can reach, at any depth; lists are not entered, like in a file's filters."""
+    todo: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), metadata)]
+    while todo:
+        path, object_ = todo.pop()
+        for key, value in object_.items():
+            inner = (*path, key)
+            if isinstance(value, Mapping):
+                todo.append((inner, value))
+                yield Field(inner, "container", None)
+            elif isinstance(value, list):
+                yield Field(inner, "container", None)
+            elif value is None:
+                yield Field(inner, "null", None)
+            elif isinstance(value, bool):
+                yield Field(inner, "bool", value)
+            elif isinstance(value, int):
+                # Beyond 64 bits SQLite reads a JSON number as a float.
+                small = -(2**63) <= value < 2**63
+                yield Field(inner, "integer", value) if small else Field(inner, "real", _float(value))
+            elif isinstance(value, float):
+                yield Field(inner, "real", value)
+            else:
+                yield Field(inner, "text", value)
+
+
+def _float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def path_key(path: Sequence[str]) -> str:
+    """A path as one string; different paths have different ones."""
+    return json.dumps(list(path), ensure_ascii=False, separators=(",", ":"))
