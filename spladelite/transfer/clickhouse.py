@@ -502,6 +502,9 @@ class ClickHouse:
             self._delete("tombstone", f"batch IN ({_numbers(base for base, _ in pending)})")
             self._delete("batch", f"base IN ({_numbers(base for base, _ in pending)})")
 
+    def settle(self) -> None:
+        """See :class:`Engine`. ClickHouse merges by itself."""
+
     def optimize(self) -> None:
         """See :class:`Engine`. Also keeps the later of two documents that were added under one id at one moment."""
         twice = self._client.rows(
@@ -523,6 +526,17 @@ class ClickHouse:
             which = f"doc IN ({_numbers(dead[start : start + 10_000])})"
             for table in ("posting", "passage", "document", "name", "tombstone"):
                 self._delete(table, which)
+        done = [
+            base
+            for (base,) in self._client.rows(
+                f"SELECT base FROM {self._all('batch')} GROUP BY base HAVING max(state) = 1 ORDER BY base"
+            )
+        ][:-1]  # the last one tells the highest number
+        for start in range(0, len(done), 10_000):
+            # The 1s last: a batch whose 0 alone is there would be taken for one that is being written.
+            for state in (0, 1):
+                which = f"base IN ({_numbers(done[start : start + 10_000])}) AND state = {state}"
+                self._delete("batch", which)
         for node in self._nodes or [lambda: self._client]:
             client = node()
             for table in TABLES:

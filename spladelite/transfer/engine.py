@@ -165,6 +165,10 @@ class Engine(Protocol):
         """Before a move goes on: take away what a writer that was killed has left behind."""
         ...
 
+    def settle(self) -> None:
+        """After a move: what the engine needs in order to search well."""
+        ...
+
     def optimize(self) -> None:
         """Give back what deleted documents still take."""
         ...
