@@ -20,6 +20,8 @@ import random
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,18 @@ from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.clickhouse_clients import Client, ProcessClient, ServerClient
-from spladelite.transfer.conditions import All, AnyOf, Bound, Condition, Not, Test, fields, float_bound, integer_bound
-from spladelite.transfer.conditions import path_key
+from spladelite.transfer.conditions import (
+    All,
+    AnyOf,
+    Bound,
+    Condition,
+    Not,
+    Test,
+    fields,
+    float_bound,
+    integer_bound,
+    path_key,
+)
 from spladelite.transfer.engine import Batch, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
@@ -192,7 +204,8 @@ class ClickHouse:
         )
         metadata = dict(
             self._client.rows(
-                f"SELECT doc, metadata FROM {self._all('document')} FINAL WHERE doc IN ({_numbers(n[1] for n in names)})"
+                f"SELECT doc, metadata FROM {self._all('document')} FINAL"
+                f" WHERE doc IN ({_numbers(name[1] for name in names)})"
             )
             if names
             else ()
@@ -225,7 +238,8 @@ class ClickHouse:
         """See :class:`Engine`."""
         rows = self._client.rows(
             f"SELECT doc, id, {'text' if text else hexed('')}, metadata, passages FROM {self._all('document')} FINAL"
-            f" WHERE doc > {int(after)} AND {self._visible}{_and(condition)} ORDER BY doc LIMIT {int(offset)},{int(limit)}"
+            f" WHERE doc > {int(after)} AND {self._visible}{_and(condition)}"
+            f" ORDER BY doc LIMIT {int(offset)}, {int(limit)}"
         )
         return [Row(doc, _text(id), _text(text), _text(data), count) for doc, id, text, data, count in rows]
 
@@ -283,9 +297,7 @@ class ClickHouse:
     def count(self, condition: Condition | None = None) -> int:
         """See :class:`Engine`."""
         table = f"{self._all('name')}" if condition is None else f"{self._all('document')} FINAL"
-        return int(
-            self._client.rows(f"SELECT count() FROM {table} WHERE {self._visible}{_and(condition)}")[0][0]
-        )
+        return int(self._client.rows(f"SELECT count() FROM {table} WHERE {self._visible}{_and(condition)}")[0][0])
 
     def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:
         """See :class:`Engine`."""
@@ -321,7 +333,9 @@ class ClickHouse:
         """See :class:`Engine`."""
         visible = self._visible
         # Each shard has whole documents, so that its condition on them is its own.
-        matching = "" if condition is None else f" AND doc IN (SELECT doc FROM {self._local('document')} FINAL WHERE {where(condition)})"
+        matching = ""
+        if condition is not None:
+            matching = f" AND doc IN (SELECT doc FROM {self._local('document')} FINAL WHERE {where(condition)})"
         results = []
         for query in queries:
             terms, weights, shift = fixed_point(query)
@@ -372,7 +386,7 @@ class ClickHouse:
         self._insert("batch", {"base": [base], "size": [size], "state": [state], "writer": [self._writer]})
 
     def write(self, batch: Batch, replaced: Sequence[Stored]) -> None:
-        """See :class:`Engine`. Two writers that add one id at the same moment both succeed; ``optimize`` keeps the later."""
+        """See :class:`Engine`. Two that add one id at the same moment both succeed; ``optimize`` keeps the later one."""
         encoded, rows = batch.encoded, batch.rows
         counts = [len(spans) for spans in encoded.spans]
         base = int(batch.numbers[0])
@@ -403,8 +417,8 @@ class ClickHouse:
                 "start": [start for start, _ in spans],
                 "end": [end for _, end in spans],
                 "scale": vectors.scales.tolist(),
-                "terms": [terms[a:b].tobytes() for a, b in zip(bounds, bounds[1:], strict=False)],
-                "impacts": [impacts[a:b].tobytes() for a, b in zip(bounds, bounds[1:], strict=False)],
+                "terms": [terms[a:b].tobytes() for a, b in pairwise(bounds)],
+                "impacts": [impacts[a:b].tobytes() for a, b in pairwise(bounds)],
             },
         )
         documents = encoded.documents
@@ -612,7 +626,9 @@ def _bound(column: str, bound: Bound) -> str:
     if isinstance(bound, bool):
         return str(int(bound))
     operator, value = bound
-    literal = f"toInt64({value})" if isinstance(value, int) else f"reinterpretAsFloat64({hexed(np.float64(value).tobytes())})"
+    literal = (
+        f"toInt64({value})" if isinstance(value, int) else f"reinterpretAsFloat64({hexed(np.float64(value).tobytes())})"
+    )
     return f"{column} {COMPARISONS[operator]} {literal}"
 
 
@@ -630,10 +646,7 @@ def open_server(
         known = [_text(name) for (name,) in client.rows("SELECT DISTINCT cluster FROM system.clusters")]
         client.close()
         raise InvalidInput(f"{client.server} knows no cluster {cluster!r}; it knows {', '.join(known) or 'none'}")
-    nodes = [
-        lambda address=_text(address), port=port: ServerClient(address, port, user, password, secure)
-        for address, port in found
-    ]
+    nodes = [partial(ServerClient, _text(address), port, user, password, secure) for address, port in found]
     return ClickHouse(client, database, nodes, cluster)
 
 

@@ -65,7 +65,7 @@ class Row(NamedTuple):
     passages: int
 
 
-class Changed(Exception):  # noqa: N818 - not an error: the caller looks again
+class Changed(Exception):
     """Another writer changed one of the documents between the look-up and the write."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
-from spladelite.errors import CorruptIndex, InvalidInput, Interrupted, ServerError
+from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test
 from spladelite.transfer.engine import Batch, Changed, Query, Ranked, Row, fixed_point
@@ -191,7 +191,9 @@ class Postgres:
                 ([row[0] for row in rows],),
             )
             passages = cursor.fetchall()
-        documents = [NewDocument(unguard(id), unguard(text), unguard(data), None, h) for _, id, h, text, data, _ in rows]
+        documents = [
+            NewDocument(unguard(id), unguard(text), unguard(data), None, h) for _, id, h, text, data, _ in rows
+        ]
         place = {row[0]: i for i, row in enumerate(rows)}
         spans: list[list[tuple[int, int]]] = [[] for _ in rows]
         for doc, start, end, *_ in passages:
@@ -301,7 +303,15 @@ class Postgres:
                 cursor,
                 "document",
                 (
-                    (number, guard(d.id), guard(d.text), guard(d.metadata or "{}"), _fields(d.id, d.metadata or "{}"), count, d.content_hash)
+                    (
+                        number,
+                        guard(d.id),
+                        guard(d.text),
+                        guard(d.metadata or "{}"),
+                        _fields(d.id, d.metadata or "{}"),
+                        count,
+                        d.content_hash,
+                    )
                     for number, d, count in zip(batch.numbers.tolist(), encoded.documents, counts, strict=True)
                 ),
             )

@@ -72,9 +72,7 @@ class Qdrant:
 
     def look_up(self, ids: Sequence[str]) -> dict[str, Stored]:
         """See :class:`Engine`."""
-        points = self._client.retrieve(
-            [point_id(id, 0) for id in ids], ("doc", "id", "passages", "hash", "metadata")
-        )
+        points = self._client.retrieve([point_id(id, 0) for id in ids], ("doc", "id", "passages", "hash", "metadata"))
         return {p.payload["id"]: _stored(p) for p in points}
 
     def read(self, numbers: Sequence[int]) -> dict[int, Row]:
@@ -126,9 +124,7 @@ class Qdrant:
         documents, spans, rows = [], [], []
         for first in firsts:
             data = first.payload
-            documents.append(
-                NewDocument(data["id"], data["text"], data["metadata"], None, bytes.fromhex(data["hash"]))
-            )
+            documents.append(NewDocument(data["id"], data["text"], data["metadata"], None, bytes.fromhex(data["hash"])))
             try:
                 parts = [first, *(others[point_id(data["id"], n)] for n in range(1, data["passages"]))]
             except KeyError:
@@ -184,10 +180,7 @@ class Qdrant:
         while True:
             points = self._client.query(terms, weights, limit, filter, PAYLOAD, timeout)
             passages = sorted(
-                (
-                    Ranked(point.payload["doc"], point.payload["ordinal"], _score(query, point))
-                    for point, _ in points
-                ),
+                (Ranked(point.payload["doc"], point.payload["ordinal"], _score(query, point)) for point, _ in points),
                 key=lambda entry: (-entry.score, entry.number, entry.ordinal),
             )
             best: dict[int, Ranked] = {}
@@ -279,9 +272,7 @@ class Qdrant:
         rows = self.read([stored.doc_id for stored in documents])
         known = [stored for stored in documents if stored.doc_id in rows]
         self._client.delete([point_id(rows[stored.doc_id].id, 0) for stored in known])
-        self._client.delete(
-            [point_id(rows[s.doc_id].id, ordinal) for s in known for ordinal in range(1, s.passages)]
-        )
+        self._client.delete([point_id(rows[s.doc_id].id, ordinal) for s in known for ordinal in range(1, s.passages)])
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -349,9 +340,7 @@ def _searched(id: str, metadata: str) -> dict[str, Any]:
     return {
         "has": [digest(path_key(field.path)) for field in found],
         "set": [digest(path_key(field.path)) for field in found if field.kind != "null"],
-        "eq": [
-            digest(path_key(field.path), field.value) for field in found if field.kind not in ("null", "container")
-        ],
+        "eq": [digest(path_key(field.path), field.value) for field in found if field.kind not in ("null", "container")],
         "num": {
             digest(path_key(field.path)): float(field.value)  # type: ignore[arg-type]
             for field in found

@@ -244,13 +244,13 @@ class ProcessClient:
         if os.path.isdir(folder) and os.listdir(folder):
             try:
                 self._shard = qdrant_edge.EdgeShard.load(folder)
-            except Exception as error:  # noqa: BLE001 - the engine raises a class of its own that it does not export
+            except Exception as error:
                 raise NotADatabase(f"{self.server} is no folder of Qdrant's ({_line(error)})") from error
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:
             return getattr(self._shard, method)(*arguments)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise ServerError(f"{self.server} fails ({_line(error)})") from error
 
     def exists(self) -> bool:

@@ -24,7 +24,7 @@ from spladelite.arguments import (
     new_documents,
 )
 from spladelite.documents.ingest import batches, encode_documents
-from spladelite.documents.table import Plan, Stored, compare
+from spladelite.documents.table import Plan, compare
 from spladelite.encoders.base import Encoder
 from spladelite.errors import (
     CorruptIndex,
