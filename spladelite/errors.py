@@ -98,11 +98,11 @@ class CorruptIndex(DatabaseError):
 
 
 class ServerError(DatabaseError):
-    """A server that cannot be reached, refuses the login, is too old, is full or fails; names it, never the password."""
+    """A server that cannot be reached, refuses, is too old, full or failing; names it, never the password."""
 
 
 class Unfinished(DatabaseError):
-    """Documents are being moved into this collection, or a move ended early; until it is complete it is not searched."""
+    """A move into this collection is running or was interrupted; until it is complete nobody searches it."""
 
 
 class Unsupported(SpladeLiteError):

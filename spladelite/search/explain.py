@@ -51,13 +51,13 @@ def explain(
     )
     if not len(passages):
         raise CorruptIndex(f"document {stored.doc_id} (id {document.id!r}) has no passages; run check(repair=True)")
-    spans = dict(
-        (passage_id, (start, end))
+    spans = {
+        passage_id: (start, end)
         for passage_id, start, end in connection.execute(
             "SELECT passage_id, start_char, end_char FROM passage WHERE passage_id BETWEEN ? AND ?",
             (stored.doc_id, stored.doc_id + stored.passages - 1),
         )
-    )
+    }
     return explanation(
         document.id,
         document.text,

@@ -386,7 +386,7 @@ class ClickHouse:
         self._insert("batch", {"base": [base], "size": [size], "state": [state], "writer": [self._writer]})
 
     def write(self, batch: Batch, replaced: Sequence[Stored]) -> None:
-        """See :class:`Engine`. Two that add one id at the same moment both succeed; ``optimize`` keeps the later one."""
+        """See :class:`Engine`. Two that add one id at once both succeed; ``optimize`` keeps the later one."""
         encoded, rows = batch.encoded, batch.rows
         counts = [len(spans) for spans in encoded.spans]
         base = int(batch.numbers[0])

@@ -393,7 +393,7 @@ class Postgres:
         """See :class:`Engine`. A transaction leaves nothing behind."""
 
     def settle(self) -> None:
-        """See :class:`Engine`. Without it the planner knows nothing of the tables, and reads rows to see whether they live."""
+        """See :class:`Engine`. The planner learns of the tables, and need not read rows to see whether they live."""
         self.optimize()
 
     def optimize(self) -> None:
@@ -479,8 +479,9 @@ def where(condition: Condition | None) -> tuple[str, list[Any]]:
             if isinstance(value, str):
                 if operator == "eq":
                     return f"(coalesce({field} = to_jsonb(%s::text), false))", [steps, guard(value)]
-                sql = f"(jsonb_typeof({field}) = 'string' AND ({field} #>> '{{}}') COLLATE \"C\" {COMPARISONS[operator]} %s)"
-                return f"coalesce({sql}, false)", [steps, steps, guard(value)]
+                order = f"({field} #>> '{{}}') COLLATE \"C\" {COMPARISONS[operator]} %s"
+                sql = f"coalesce(jsonb_typeof({field}) = 'string' AND {order}, false)"
+                return sql, [steps, steps, guard(value)]
             exact = json.dumps(_exact(value))
             if operator == "eq":
                 return f"coalesce({field} = %s::jsonb, false)", [steps, exact]

@@ -155,7 +155,7 @@ class Qdrant:
         """See :class:`Engine`."""
         return self._client.count({"must": [FIRST, *([] if condition is None else [where(condition)])]})
 
-    def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:
+    def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:  # noqa: ARG002
         """See :class:`Engine`."""
         raise Unsupported(f"{self.server} does not count how many passages have a term")
 
