@@ -85,7 +85,7 @@ def adapt(
     """
     needs(device)  # before minutes of mining
     documents = check_count(documents, "documents")
-    meta = db._meta
+    meta = db._session.meta
     if not meta.source:
         raise InvalidInput(
             f"the database was built with {meta.model}, given as an object; reencode it with a model folder first"
@@ -93,7 +93,7 @@ def adapt(
     target = Path(folder)
     if os.path.abspath(target) == meta.source:
         raise InvalidInput(f"the database already uses {target}; name a new folder to tune its model further")
-    encoder = db._model.load()
+    encoder = db._session.models.sparse.load()
     if isinstance(encoder, RoutedEncoder) and isinstance(encoder.query, StaticSide):
         config = replace(config, queries="static")
     ids = np.array(db.sql("SELECT doc_id FROM document"), np.int64).reshape(-1)
