@@ -9,12 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from spladelite.arguments import NewDocument
-from spladelite.database import SpladeLite
-from spladelite.documents.table import EncodedDocuments, insert, look_up, plan, remove, set_metadata
+from spladelite.documents.table import EncodedDocuments, all_ids, insert, look_up, plan, remove, set_metadata
 from spladelite.errors import CorruptIndex, InvalidInput
+from spladelite.file_models import BUNDLED, FileModels
 from spladelite.index.passages import read_passages
+from spladelite.index.quantize import quantize
 from spladelite.index.segments import maintain
-from spladelite.index.settings import Meta, read_meta
+from spladelite.index.settings import Meta, Settings, read_meta
+from spladelite.records import SparseVectors
+from spladelite.session import Session
 from spladelite.transfer.engine import Batch, Engine
 from spladelite.transfer.remote import check_meta
 
@@ -77,38 +80,38 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self.name = os.path.abspath(path)
-        self._db = SpladeLite(path, read_only=True)
+        self._session = Session(path, FileModels(None, None), Settings.given(None, None, None, None), read_only=True)
         try:
             if self.meta().slim:
                 raise InvalidInput(f"{path} is a slim export, without the vectors; move the full database")
         except BaseException:
-            self._db.close()
+            self._session.close()
             raise
 
     def meta(self) -> Meta:
         """See :class:`Source`."""
-        with self._db._connections.read() as connection:
+        with self._session.connections.read() as connection:
             return read_meta(connection)
 
     def count(self) -> int:
         """See :class:`Source`."""
-        return len(self._db)
+        return _count(self._session)
 
     def has(self, ids: Sequence[str]) -> set[str]:
         """See :class:`Source`."""
-        with self._db._connections.read() as connection:
+        with self._session.connections.read() as connection:
             return set(look_up(connection, list(ids)))
 
     def batch(self, after: int, limit: int) -> Batch:
         """See :class:`Source`."""
-        with self._db._connections.read() as connection:
+        with self._session.connections.read() as connection:
             rows = connection.execute(
                 "SELECT doc_id, id, text, metadata, content_hash, passages FROM document WHERE doc_id > ?"
                 " ORDER BY doc_id LIMIT ?",
                 (after, limit),
             ).fetchall()
             if not rows:
-                return Batch(np.empty(0, np.int64), EncodedDocuments([], [], _no_vectors()))
+                return Batch(np.empty(0, np.int64), EncodedDocuments([], [], quantize(SparseVectors.from_rows([]))))
             first, last = rows[0][0], rows[-1][0] + rows[-1][5] - 1
             stored = read_passages(connection, read_meta(connection).layout, first, last)
             spans = connection.execute(
@@ -126,14 +129,7 @@ class FileSource:
 
     def close(self) -> None:
         """See :class:`Source`."""
-        self._db.close()
-
-
-def _no_vectors():  # type: ignore[no-untyped-def]
-    from spladelite.index.quantize import quantize
-    from spladelite.records import SparseVectors
-
-    return quantize(SparseVectors.from_rows([]))
+        self._session.close()
 
 
 class FileTarget:
@@ -147,16 +143,13 @@ class FileTarget:
         self.name = path
         self._finished = os.path.exists(self.path)
         self._open_path = self.path if self._finished else self.path + ".moving"
-        source = model if model is not None else _source(meta)
-        self._db = (
-            SpladeLite(self._open_path, source)
-            if self._finished
-            else SpladeLite(self._open_path, source, min_weight=meta.min_weight)
-        )
+        given = Settings.given(None if self._finished else meta.min_weight, None, None, None)
+        named = None if meta.source in ("", BUNDLED) else meta.source
+        self._session = Session(self._open_path, FileModels(named if model is None else model, None), given)
 
     def meta(self) -> Meta:
         """The file's."""
-        with self._db._connections.read() as connection:
+        with self._session.connections.read() as connection:
             return read_meta(connection)
 
     @property
@@ -166,7 +159,7 @@ class FileTarget:
 
     def store(self, batch: Batch, replace: bool) -> int:
         """Store what is missing in one transaction; returns how many documents were new or different."""
-        with self._db._connections.write() as connection:
+        with self._session.connections.write() as connection:
             layout = read_meta(connection).layout
             now = plan(connection, batch.encoded.documents, replace)
             remove(connection, layout, [(old.doc_id, old.passages) for old in now.remove])
@@ -179,27 +172,34 @@ class FileTarget:
 
     def count(self) -> int:
         """How many documents it has."""
-        return len(self._db)
+        return _count(self._session)
 
     def prune(self, has: Callable[[Sequence[str]], set[str]]) -> None:
         """Delete what the source does not have any more."""
-        ids = list(self._db)
-        for start in range(0, len(ids), 500):
-            chunk = ids[start : start + 500]
-            if gone := set(chunk) - has(chunk):
-                self._db.delete(sorted(gone))
+        after = -1
+        while rows := self._ids(after):
+            after = rows[-1][0]
+            ids = [id for _, id in rows]
+            if gone := set(ids) - has(ids):
+                with self._session.writing() as connection:
+                    stored = look_up(connection, sorted(gone)).values()
+                    remove(connection, read_meta(connection).layout, [(old.doc_id, old.passages) for old in stored])
+
+    def _ids(self, after: int) -> list[tuple[int, str]]:
+        with self._session.connections.read() as connection:
+            return list(all_ids(connection, after, 500))
 
     def finish(self) -> None:
         """Put it in its place."""
         if not self._finished:
-            self._db.optimize()
-            self._db.close()
+            self._session.close()
             os.replace(self._open_path, self.path)
 
     def close(self) -> None:
         """Idempotent."""
-        self._db.close()
+        self._session.close()
 
 
-def _source(meta: Meta) -> object:
-    return None if meta.source in ("", "bundled") else meta.source
+def _count(session: Session) -> int:
+    with session.connections.read() as connection:
+        return int(connection.execute("SELECT count(*) FROM document").get)

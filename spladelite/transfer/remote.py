@@ -17,7 +17,6 @@ from spladelite.arguments import (
     check_min_score,
     check_text,
     check_timeout,
-    check_unicode,
     check_vector,
     content_hash,
     id_list,
@@ -36,15 +35,15 @@ from spladelite.errors import (
     Unfinished,
     Unsupported,
     UnsupportedFormat,
-    WrongType,
 )
-from spladelite.file_models import FileModel
+from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
 from spladelite.index.settings import DEFAULT_MIN_WEIGHT, Meta
 from spladelite.progress import Progress, ticking
 from spladelite.records import Document, Explanation, Hit
 from spladelite.search.explain import explanation, highlight
-from spladelite.search.idf import idf_weights
+from spladelite.search.query_weights import EncodedQuery, QueryInput, check_queries, encode_queries, idf_weights
+from spladelite.search.request import Where
 from spladelite.transfer.conditions import Condition, parse
 from spladelite.transfer.engine import Batch, Changed, Engine, Query
 
@@ -52,9 +51,6 @@ FORMAT = 1  # of what the engines store; meta has it under "format"
 PAGE = 500
 TRIES = 20
 QUERIES_AT_ONCE = 64
-
-QueryInput = str | Mapping[int, float]
-Where = Mapping[str, Any] | str | None
 
 
 class Remote:
@@ -71,18 +67,18 @@ class Remote:
         self.engine = engine
         self.read_only = read_only
         self._lock = threading.RLock()
-        self._model = FileModel(model)
+        self._models = FileModels(model, None)
         self._allow_unfinished = unfinished
         found = engine.meta()
         if not found:
             if read_only:
                 raise NotADatabase(f"{engine.server} holds no SpladeLite collection; the first writer creates it")
-            encoder = self._model.load()
-            found = new_meta(encoder, self._model.source, DEFAULT_MIN_WEIGHT)
+            sparse = self._models.sparse
+            found = new_meta(sparse.load(), sparse.source, DEFAULT_MIN_WEIGHT)
             engine.create(found)
-        self._meta = check_meta(found, engine.server)
+        self.meta = check_meta(found, engine.server)
         self._state = found.get("state", "")
-        self._model.belongs_to(self._meta, engine.server)
+        self._models.belongs_to(self.meta, engine.server)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +131,7 @@ class Remote:
             if text is None:
                 self.engine.set_metadata([(stored, kept)])
                 return
-            checked = None if vector is None else check_vector(vector, self._meta.layout.vocabulary_size)
+            checked = None if vector is None else check_vector(vector, self.meta.layout.vocabulary_size)
             digest = content_hash(check_text(text, "text"), checked)
             self._store([NewDocument(id, text, kept, checked, digest)], True)
 
@@ -327,7 +323,7 @@ class Remote:
         check_id(id)
         if mode not in (None, "splade"):
             raise Unsupported(f"mode={mode!r}: {self.engine.server} holds SPLADE vectors only; a file has the others")
-        loaded = self._model.load()
+        loaded = self._models.sparse.load()
         literal = set(loaded.tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
         with self._lock:
             self._readable()
@@ -350,7 +346,7 @@ class Remote:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
-        tokens = self._model.load().tokenize(hit.passage.text)
+        tokens = self._models.sparse.load().tokenize(hit.passage.text)
         return highlight(hit.passage.text, tokens, hit.query, before, after)
 
     def stats(self) -> dict[str, Any]:
@@ -361,11 +357,11 @@ class Remote:
                 "state": self._state,
                 "documents": self.engine.count(),
                 **self.engine.figures(),
-                "model": self._meta.model,
-                "fingerprint": self._meta.fingerprint,
-                "vocabulary_size": self._meta.layout.vocabulary_size,
-                "window": self._meta.window,
-                "min_weight": self._meta.min_weight,
+                "model": self.meta.model,
+                "fingerprint": self.meta.fingerprint,
+                "vocabulary_size": self.meta.layout.vocabulary_size,
+                "window": self.meta.window,
+                "min_weight": self.meta.min_weight,
                 "format": FORMAT,
             }
 
@@ -406,7 +402,7 @@ class Remote:
     def _ingest(
         self, texts: object, ids: object, metadata: object, vectors: object, progress: Progress, replace: bool
     ) -> list[str]:
-        documents = new_documents(texts, ids, metadata, vectors, self._meta.layout.vocabulary_size)
+        documents = new_documents(texts, ids, metadata, vectors, self.meta.layout.vocabulary_size)
         self._writable()
         with ticking(progress, texts, "adding") as advance:
             return self._store(documents, replace, advance)
@@ -435,7 +431,7 @@ class Remote:
     def _apply(self, plan: Plan) -> int:
         passages = 0
         if plan.insert:
-            encoded = encode_documents(plan.insert, self._model.load, self._meta.min_weight)
+            encoded = encode_documents(plan.insert, self._models)
             counts = [len(spans) for spans in encoded.spans]
             passages = sum(counts)
             first = self.engine.numbers(passages)
@@ -445,44 +441,20 @@ class Remote:
             self.engine.set_metadata([(old, document.metadata or "{}") for old, document in plan.metadata])
         return passages
 
-    def _weigh(self, queries: object, encoder: str | None) -> list[Query]:
+    def _weigh(self, queries: Iterable[QueryInput], encoder: str | None) -> list[Query]:
         if encoder not in (None, "idf"):
             raise InvalidInput(f"encoder is {encoder!r}; give 'idf', or None for the model")
         if encoder == "idf" and not self.engine.can_count_terms:
             raise Unsupported(f"encoder='idf': {self.engine.server} cannot count how many passages have a term")
-        if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
-            raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
-        result: list[Query | None] = []
-        texts: list[str] = []
-        for query in queries:
-            if isinstance(query, str):
-                check_unicode(query, "the query")
-                if not query.strip():
-                    result.append(())
-                elif encoder == "idf":
-                    result.append(self._by_idf(query))
-                else:
-                    result.append(None)
-                    texts.append(query)
-            elif isinstance(query, Mapping):
-                terms, weights = check_vector(query, self._meta.layout.vocabulary_size, "the query")
-                result.append(list(zip(terms.tolist(), weights.tolist(), strict=True)))
-            else:
-                raise WrongType(f"the query is of type {type(query).__name__}; give a str or {{term_id: weight}}")
-        rows = iter(self._model.load().encode_queries(texts) if texts else ())
-        return [_pairs(*next(rows)) if entry is None else entry for entry in result]
+        encoded = encode_queries(check_queries(queries), ("splade",), encoder, self._models)
+        return [self._by_idf(query) if query.weights is None else query.weights for query in encoded]
 
-    def _by_idf(self, query: str) -> Query:
-        terms: list[int] = np.unique(self._model.load().tokenize(query).term_ids).tolist()
-        if not terms:
+    def _by_idf(self, query: EncodedQuery) -> Query:
+        if not query.tokens:
             return ()
-        frequencies, passages = self.engine.frequencies(terms)
+        frequencies, passages = self.engine.frequencies(query.tokens)
         weights = idf_weights(np.array(frequencies, np.int64), passages).tolist()
-        return [(term, weight) for term, weight in zip(terms, weights, strict=True) if weight > 0]
-
-
-def _pairs(terms: Any, weights: Any) -> Query:
-    return list(zip(terms.tolist(), weights.tolist(), strict=True))
+        return [(term, weight) for term, weight in zip(query.tokens, weights, strict=True) if weight > 0]
 
 
 def read_metadata(id: str, metadata: str) -> dict[str, Any]:
