@@ -40,6 +40,7 @@ from spladelite.transfer.conditions import (
     Test,
     fields,
     float_bound,
+    guard,
     integer_bound,
     path_key,
 )
@@ -459,7 +460,9 @@ class ClickHouse:
             columns["kinds"].append([3 if field.value is True else KINDS[field.kind] for field in found])
             columns["integers"].append([field.value if field.kind == "integer" else 0 for field in found])
             columns["reals"].append([field.value if field.kind == "real" else 0.0 for field in found])
-            columns["texts"].append([str(field.value).encode() if field.kind == "text" else b"" for field in found])
+            columns["texts"].append(
+                [guard(str(field.value)).encode() if field.kind == "text" else b"" for field in found]
+            )
         self._insert(
             "document",
             {
@@ -616,7 +619,7 @@ def where(condition: Condition) -> str:
                 return f"({kind} = {3 if value else 2})"
             sign = COMPARISONS[operator]
             if isinstance(value, str):
-                return f"({kind} = {KINDS['text']} AND texts[{place}] {sign} {hexed(value)})"
+                return f"({kind} = {KINDS['text']} AND texts[{place}] {sign} {hexed(guard(value))})"
             integer = _bound(f"integers[{place}]", integer_bound(operator, value))
             real = _bound(f"reals[{place}]", float_bound(operator, value))
             return f"(({kind} = {KINDS['integer']} AND {integer}) OR ({kind} = {KINDS['real']} AND {real}))"
@@ -637,17 +640,20 @@ def open_server(
 ) -> ClickHouse:
     """One server, or a cluster by one of its servers."""
     client = ServerClient(host, port, user, password, secure)
-    if not cluster:
-        return ClickHouse(client, database)
-    found = client.rows(
-        f"SELECT host_address, port FROM system.clusters WHERE cluster = {hexed(cluster)} ORDER BY shard_num"
-    )
-    if not found:
-        known = [_text(name) for (name,) in client.rows("SELECT DISTINCT cluster FROM system.clusters")]
+    try:
+        if not cluster:
+            return ClickHouse(client, database)
+        found = client.rows(
+            f"SELECT host_address, port FROM system.clusters WHERE cluster = {hexed(cluster)} ORDER BY shard_num"
+        )
+        if not found:
+            known = [_text(name) for (name,) in client.rows("SELECT DISTINCT cluster FROM system.clusters")]
+            raise InvalidInput(f"{client.server} knows no cluster {cluster!r}; it knows {', '.join(known) or 'none'}")
+        nodes = [partial(ServerClient, _text(address), port, user, password, secure) for address, port in found]
+        return ClickHouse(client, database, nodes, cluster)
+    except BaseException:
         client.close()
-        raise InvalidInput(f"{client.server} knows no cluster {cluster!r}; it knows {', '.join(known) or 'none'}")
-    nodes = [partial(ServerClient, _text(address), port, user, password, secure) for address, port in found]
-    return ClickHouse(client, database, nodes, cluster)
+        raise
 
 
 def open_folder(folder: str, database: str = "spladelite") -> ClickHouse:

@@ -11,6 +11,7 @@ import numpy as np
 from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, all_ids, insert, look_up, plan, remove, set_metadata
 from spladelite.errors import CorruptIndex, InvalidInput
+from spladelite.file.sqlite import fetch
 from spladelite.file_models import BUNDLED, FileModels
 from spladelite.index.passages import read_passages
 from spladelite.index.quantize import quantize
@@ -105,19 +106,21 @@ class FileSource:
     def batch(self, after: int, limit: int) -> Batch:
         """See :class:`Source`."""
         with self._session.connections.read() as connection:
-            rows = connection.execute(
+            rows = fetch(
+                connection,
                 "SELECT doc_id, id, text, metadata, content_hash, passages FROM document WHERE doc_id > ?"
                 " ORDER BY doc_id LIMIT ?",
                 (after, limit),
-            ).fetchall()
+            )
             if not rows:
                 return Batch(np.empty(0, np.int64), EncodedDocuments([], [], quantize(SparseVectors.from_rows([]))))
             first, last = rows[0][0], rows[-1][0] + rows[-1][5] - 1
             stored = read_passages(connection, read_meta(connection).layout, first, last)
-            spans = connection.execute(
+            spans = fetch(
+                connection,
                 "SELECT start_char, end_char FROM passage WHERE passage_id BETWEEN ? AND ? ORDER BY passage_id",
                 (first, last),
-            ).fetchall()
+            )
         numbers = np.array([row[0] for row in rows], np.int64)
         counts = [row[5] for row in rows]
         if len(stored) != sum(counts) or (stored.doc_ids != np.repeat(numbers, counts)).any():

@@ -190,3 +190,8 @@ def _float(value: int) -> float:
 def path_key(path: Sequence[str]) -> str:
     """A path as one string; different paths have different ones."""
     return json.dumps(list(path), ensure_ascii=False, separators=(",", ":"))
+
+
+def guard(text: str) -> str:
+    """Text without NUL, in the same order as the texts themselves."""
+    return text.replace("\x01", "\x01\x02").replace("\0", "\x01\x01")

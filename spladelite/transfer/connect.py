@@ -115,8 +115,8 @@ def open_engine(url: str) -> Engine:
             )
         case "opensearch" | "elasticsearch":
             raise InvalidInput(
-                f"{parts.scheme}:// takes a bulk file: `spladelite move kb.db {parts.scheme}:FOLDER` writes one, with "
-                f"its mapping, and docs/scale.md shows how to load and to search it"
+                f"{parts.scheme} is written to, not connected to: `spladelite move kb.db {parts.scheme}:///folder` "
+                f"makes files for a bulk import, and docs/scale.md shows how to load and to search them"
             )
     raise InvalidInput(
         f"{without_password(url)}: unknown scheme {parts.scheme!r}; give a path, or one of "

@@ -19,7 +19,7 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test
+from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, guard
 from spladelite.transfer.engine import Batch, Changed, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
@@ -66,6 +66,7 @@ class Postgres:
         self._connection, self.server, self._schema = connection, server, schema
         version = connection.info.server_version
         if version < OLDEST:
+            connection.close()
             raise ServerError(f"{server} runs PostgreSQL {version // 10_000}; {OLDEST // 10_000} is the oldest known")
 
     @contextmanager
@@ -417,11 +418,6 @@ def _line(error: object) -> str:
 
 def _row(row: tuple[Any, ...]) -> Row:
     return Row(row[0], unguard(row[1]), unguard(row[2]), unguard(row[3]), row[4])
-
-
-def guard(text: str) -> str:
-    """Text without NUL, in the same order as the texts themselves."""
-    return text.replace("\x01", "\x01\x02").replace("\0", "\x01\x01")
 
 
 def unguard(text: str) -> str:

@@ -66,7 +66,7 @@ class Qdrant:
 
     def set_meta(self, changes: Mapping[str, str]) -> None:
         """See :class:`Engine`."""
-        self._client.set_payload(META, {"meta": self.meta() | changes})
+        self._client.set_payload(META, {"meta": self.meta() | dict(changes)})
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Qdrant:
 
     def read(self, numbers: Sequence[int]) -> dict[int, Row]:
         """See :class:`Engine`."""
-        rows = {}
+        rows: dict[int, Row] = {}
         for start in range(0, len(numbers), 64):
             chunk = numbers[start : start + 64]
             either = {"should": [{"key": "doc", "match": {"value": number}} for number in chunk], "must": [FIRST]}
@@ -210,7 +210,9 @@ class Qdrant:
         """See :class:`Engine`."""
         encoded = batch.encoded
         vectors = encoded.vectors
-        firsts, others, place = [], [], 0
+        firsts: list[Point] = []
+        others: list[Point] = []
+        place = 0
         ids = {stored.doc_id: stored.passages for stored in replaced}
         old = {}
         if replaced:
