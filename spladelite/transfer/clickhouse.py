@@ -101,6 +101,8 @@ TABLES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
 }
 ON_FIRST_SHARD = ("meta", "batch")
+# Rows that are read to find one: few, where rows are long.
+GRANULARITY = {"document": 128, "passage": 256}
 
 
 class ClickHouse:
@@ -152,6 +154,7 @@ class ClickHouse:
                 listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
                 client.rows(
                     f"CREATE TABLE IF NOT EXISTS {self._local(table)} ({listed}) ENGINE = {engine} ORDER BY {order}"
+                    f" SETTINGS index_granularity = {GRANULARITY.get(table, 8192)}"
                 )
                 if self._cluster:
                     key = "toUInt64(0)" if table in ON_FIRST_SHARD else "intHash64(doc)"

@@ -6,7 +6,7 @@ import os
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from spladelite.arguments import check_count
 from spladelite.database import SpladeLite
@@ -18,6 +18,7 @@ from spladelite.transfer.remote import Remote
 
 AT_ONCE = 50
 MORE = 10  # hits beyond k whose float64 score may bring them among the k best
+EXAMPLES = 10
 WORDS = (3, 14)  # of a query
 
 
@@ -39,7 +40,7 @@ class Verification:
     differing: int
     contents: int
     worst: float
-    examples: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+    examples: list[tuple[str, list[str], list[str]]]
 
     @property
     def equal(self) -> bool:
@@ -78,25 +79,31 @@ def verify(
         if _fingerprint(first) != _fingerprint(second):
             raise ModelMismatch(f"{one} and {other} were built with different models; nothing can be compared")
         asked = draw(first, wanted, seed)
-        differing, contents, worst = 0, 0, 0.0
-        examples: list[tuple[str, list[str], list[str]]] = []
+        found = Verification(0, (len(first), len(second)), 0, 0, 0.0, [])
         with ticking(progress, range(len(asked)), "comparing") as advance:
             for start in range(0, len(asked), AT_ONCE):
                 texts = asked[start : start + AT_ONCE]
-                for text, expected, found in zip(
-                    texts, exact(first, texts, count), exact(second, texts, count), strict=True
-                ):
-                    ids, other_ids = [hit.id for hit in expected], [hit.id for hit in found]
-                    if ids != other_ids:
-                        differing += 1
-                        examples += [(text, ids, other_ids)] if len(examples) < 10 else []
-                    by_id = {hit.id: hit for hit in expected}
-                    for hit in found:
-                        if (same := by_id.get(hit.id)) is not None:
-                            contents += hit[2:6] != same[2:6]
-                            worst = max(worst, abs(hit.score - same.score) / same.score)
+                found = compare(found, texts, exact(first, texts, count), exact(second, texts, count))
                 advance(len(texts))
-        return Verification(len(asked), (len(first), len(second)), differing, contents, worst, examples)
+        return found
+
+
+def compare(
+    before: Verification, texts: Sequence[str], expected: Sequence[Sequence[Hit]], found: Sequence[Sequence[Hit]]
+) -> Verification:
+    """``before``, and what comes of some more lists."""
+    differing, contents, worst, examples = before.differing, before.contents, before.worst, list(before.examples)
+    for text, ours, theirs in zip(texts, expected, found, strict=True):
+        ids, other_ids = [hit.id for hit in ours], [hit.id for hit in theirs]
+        if ids != other_ids:
+            differing += 1
+            examples += [(text, ids, other_ids)] if len(examples) < EXAMPLES else []
+        by_id = {hit.id: hit for hit in ours}
+        for hit in theirs:
+            if (same := by_id.get(hit.id)) is not None:
+                contents += hit[2:6] != same[2:6]
+                worst = max(worst, abs(hit.score - same.score) / same.score)
+    return Verification(before.queries + len(texts), before.documents, differing, contents, worst, examples)
 
 
 def draw(database: SpladeLite | Remote, count: int, seed: int = 0) -> list[str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 LIFE = 3600  # seconds after which a server ends even if nobody ends it
 PACKAGES = Path(__file__).parents[2] / "build" / "clickhouse"
@@ -38,7 +39,7 @@ USERS = """<?xml version="1.0"?>
 """
 
 
-def user() -> dict[str, int]:
+def user() -> dict[str, Any]:
     """For ``Popen``: an ordinary user, where this one is root."""
     if os.geteuid():
         return {}
