@@ -560,15 +560,6 @@ def test_importing_is_light() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_every_public_name_is_documented() -> None:
-    for name in spladelite.__all__:
-        public = getattr(spladelite, name)
-        assert public.__doc__, name
-        for attribute, value in vars(public).items():
-            if not attribute.startswith("_") and callable(value):
-                assert value.__doc__, f"{name}.{attribute}"
-
-
 def test_splade_inside_the_users_own_sql(filled: SpladeLite, tmp_path: Path) -> None:
     hits = filled.search("automobile accident", k=3)
     rows = filled.sql(
