@@ -20,6 +20,7 @@ from spladelite.documents.table import compare
 from spladelite.errors import InvalidInput, ServerError, Unfinished
 from spladelite.index.settings import Meta
 from spladelite.progress import Progress, ticking
+from spladelite.transfer import bulk
 from spladelite.transfer.collections import EngineSource, FileSource, FileTarget, Source
 from spladelite.transfer.connect import is_url, open_engine
 from spladelite.transfer.engine import Batch, Changed, Engine
@@ -174,6 +175,12 @@ def move(
     origin = open_source(source)
     try:
         meta = origin.meta()
+        left = tuple(part for part, there in (("bm25", meta.layout.bm25), ("dense", meta.dense)) if there)
+        scheme, _, folder = target.partition("://")
+        if scheme in bulk.FLAVOURS and folder.startswith("/"):
+            with ticking(progress, range(origin.count()), "writing") as advance:
+                written = bulk.export(origin, folder, scheme, advance)
+            return Moved(written, written, left)
         goal: Target
         if is_url(target):
             engine = open_engine(target)
@@ -189,8 +196,7 @@ def move(
             new = _copy(origin, goal, progress)
         finally:
             goal.close()
-        left = [part for part, there in (("bm25", meta.layout.bm25), ("dense", meta.dense)) if there]
-        return Moved(origin.count(), new, tuple(left) if is_url(target) else ())
+        return Moved(origin.count(), new, left if is_url(target) else ())
     finally:
         origin.close()
 

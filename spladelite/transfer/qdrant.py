@@ -11,10 +11,8 @@ deleting several, is one step a point, not one in all.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +22,8 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, NotADatabase, Unsupported
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, fields, path_key
+from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, path_key
+from spladelite.transfer.digests import digest, point_id, searched
 from spladelite.transfer.engine import Batch, Query, Ranked, Row
 from spladelite.transfer.qdrant_clients import Client, Filter, Point, ProcessClient, connect_server
 from spladelite.transfer.remote import read_metadata
@@ -220,7 +219,7 @@ class Qdrant:
             old = {id: entry.passages for id, entry in stored.items() if entry.doc_id in ids}
         for number, document, spans in zip(batch.numbers.tolist(), encoded.documents, encoded.spans, strict=True):
             metadata = document.metadata or "{}"
-            searched = _searched(document.id, metadata)
+            digests = searched(read_metadata(document.id, metadata))
             for ordinal, (start, end) in enumerate(spans):
                 entries = slice(vectors.indptr[place], vectors.indptr[place + 1])
                 scale = vectors.scales[place]
@@ -231,7 +230,7 @@ class Qdrant:
                     "start": start,
                     "end": end,
                     "scale": float(scale),
-                    **searched,
+                    **digests,
                 }
                 if ordinal == 0:
                     payload |= {
@@ -264,10 +263,10 @@ class Qdrant:
             row = self.read([stored.doc_id]).get(stored.doc_id)
             if row is None:
                 continue
-            searched = _searched(row.id, metadata)
+            digests = searched(read_metadata(row.id, metadata))
             for ordinal in range(stored.passages):
                 more = {"metadata": metadata} if ordinal == 0 else {}
-                self._client.set_payload(point_id(row.id, ordinal), searched | more)
+                self._client.set_payload(point_id(row.id, ordinal), digests | more)
 
     def remove(self, documents: Sequence[Stored]) -> None:
         """See :class:`Engine`."""
@@ -295,11 +294,6 @@ class Qdrant:
 
 
 ALWAYS_FILTER: Filter = {"must": [ALWAYS]}
-
-
-def point_id(id: str, ordinal: int) -> str:
-    """A passage's UUID."""
-    return str(UUID(bytes=blake2b(f"{ordinal} {id}".encode(), digest_size=16).digest(), version=5))
 
 
 def _stored(point: Point) -> Stored:
@@ -334,29 +328,6 @@ def _score(query: Query, point: Point) -> float:
 def _after(number: int, condition: Condition | None) -> Filter:
     parts: list[Filter] = [FIRST, {"key": "doc", "range": {"gt": number}}]
     return {"must": parts if condition is None else [*parts, where(condition)]}
-
-
-def _searched(id: str, metadata: str) -> dict[str, Any]:
-    """What filters look at: lists of short digests, and numbers by the digest of their path."""
-    found = list(fields(read_metadata(id, metadata)))
-    return {
-        "has": [digest(path_key(field.path)) for field in found],
-        "set": [digest(path_key(field.path)) for field in found if field.kind != "null"],
-        "eq": [digest(path_key(field.path), field.value) for field in found if field.kind not in ("null", "container")],
-        "num": {
-            digest(path_key(field.path)): float(field.value)  # type: ignore[arg-type]
-            for field in found
-            if field.kind in ("integer", "real") and abs(float(field.value)) < float("inf")  # type: ignore[arg-type]
-        },
-    }
-
-
-def digest(path: str, value: object = None) -> str:
-    """A short name for a path, or for a path with a value; equal numbers have one."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        value = int(value)
-    text = path if value is None else f"{path} {json.dumps(value)}"
-    return "p" + blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def where(condition: Condition) -> Filter:
