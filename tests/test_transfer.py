@@ -445,7 +445,7 @@ def test_search_while_others_write(running: Servers) -> None:
         assert [hit.id for hit in one.search("car", 1)] == ["car"]
 
 
-# -- files for OpenSearch and Elasticsearch ------------------------------------------------------------------------------
+# -- files for OpenSearch and Elasticsearch ----------------------------------------------------------------------------
 
 
 def nine_bits(weight: float) -> float:
@@ -472,7 +472,7 @@ def matches(source: dict[str, Any], condition: dict[str, Any]) -> bool:
 def lucene(rows: list[dict[str, Any]], body: dict[str, Any], keep: Callable[[float], float]) -> list[str]:
     """The ids that a search body finds, by its definition."""
     query = body["query"]
-    condition = {"match_all": {}}
+    condition: dict[str, Any] = {"match_all": {}}
     if "bool" in query:
         (condition,) = query["bool"]["filter"]
         (query,) = query["bool"]["must"]

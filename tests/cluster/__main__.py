@@ -143,11 +143,12 @@ class Reference:
                 for i, where in enumerate(self.filters)
             ]
 
-    def verify(self, remote: Remote, what: str, worst: float) -> None:
+    def verify(self, remote: Remote, what: str, worst: float, queries: int | None = None) -> None:
         found = Verification(0, (self.count, len(remote)), 0, 0, 0.0, [])
-        for start in range(0, len(self.texts), CHUNK):
-            texts = self.texts[start : start + CHUNK]
-            found = compare(found, texts, self.hits[start : start + CHUNK], remote.search_many(texts, 10))
+        asked = self.texts[:queries]
+        for start in range(0, len(asked), CHUNK):
+            texts = asked[start : start + CHUNK]
+            found = compare(found, texts, self.hits[start : start + len(texts)], remote.search_many(texts, 10))
         say(
             f"    {what}: {found.differing} of {found.queries} top-10 lists differ, relative score error at most"
             f" {found.worst:.1e}"
@@ -170,9 +171,12 @@ def latency(db: SpladeLite | Remote, queries: Sequence[str]) -> tuple[float, flo
     """Median and 99th percentile of a search from text, in milliseconds."""
     times = []
     for query in queries:
-        start = time.perf_counter()
-        db.search(query, 10, mode="splade")
-        times.append((time.perf_counter() - start) * 1000)
+        tries = []
+        for _ in range(3):  # the best: other work on the machine is not what is measured
+            start = time.perf_counter()
+            db.search(query, 10, mode="splade")
+            tries.append((time.perf_counter() - start) * 1000)
+        times.append(min(tries))
     return statistics.median(times), sorted(times)[int(len(times) * 0.99)]
 
 
@@ -255,18 +259,21 @@ def try_engine(
         size = sum(value for key, value in figures.items() if key.startswith("size of"))
         if shards:
             shard_down(remote, shards, before)
-            before.verify(remote, "shard back", worst)
+            before.verify(remote, "shard back", worst, 50)
         change(remote, ids)
-        after.verify(remote, "30 % deleted, 30 % replaced", worst)
-        remote.optimize()
+        after.verify(remote, "30 % deleted, 30 % replaced", worst, 50)
     with connect(url, read_only=True) as remote:
         assert isinstance(remote, Remote)
-        after.verify(remote, "optimised, opened again", worst)
+        after.verify(remote, "30 % deleted, 30 % replaced, opened again", worst)
+    with connect(url) as remote:
+        assert isinstance(remote, Remote)
+        remote.optimize()
+        after.verify(remote, "optimised", worst, 50)
     if second:
         killed = kill_and_repeat(before.path, second, seconds)
         with connect(second, read_only=True) as remote:
             assert isinstance(remote, Remote)
-            before.verify(remote, f"killed {KILLS} times, {killed} of them in the middle, then moved", worst)
+            before.verify(remote, f"killed {KILLS} times, {killed} of them in the middle, then moved", worst, 200)
     return [name, f"{median:.1f}", f"{slow:.1f}", f"{size / postings:.1f}", f"{before.count / seconds:,.0f}"]
 
 
