@@ -2,6 +2,7 @@
 # ClickHouse's Debian packages, unpacked into a folder: nothing is installed, no service is started, no root needed.
 set -euo pipefail
 target=$1
+apt-cache show clickhouse-server >/dev/null 2>&1 || apt-get update -q
 mkdir -p "$target.debs"
 cd "$target.debs"
 # Those of its libraries that this system has not, too.

@@ -193,9 +193,9 @@ def test_every_method_as_in_a_file(db: SpladeLite, remote: Remote) -> None:
     remote.optimize()
     assert_same(db, remote)
     figures = remote.stats()
-    assert figures["documents"] == len(db)
-    assert figures["passages"] == db.stats().passages
-    assert figures["fingerprint"] == db.stats().fingerprint
+    assert figures.documents == len(db)
+    assert figures.passages == db.stats().passages
+    assert figures.fingerprint == db.stats().fingerprint
 
 
 def test_lists_in_pages_and_with_filters(remote: Remote) -> None:
@@ -713,5 +713,10 @@ def test_the_command_line(running: Servers, tmp_path: Path) -> None:
     with connect(url) as remote:
         remote.delete(["d1"])
     assert run("verify", "kb.db", url, "--queries", "20", "--json").returncode == 1
+    assert "text number" in run("search", url, "river", "-k", "2").stdout
+    assert json.loads(run("get", url, "d2", "--json").stdout)[0]["metadata"] == {"n": 2}
+    assert run("delete", url, "d2").returncode == 0
+    assert run("add", url, "-").returncode == 2
+    assert "documents  34" in re.sub(" +", "  ", run("stats", url).stdout)
     assert run("move", "kb.db", "nosuch://x/y").returncode == 2
     assert run("move", "kb.db", "postgresql://me:secret@127.0.0.1:1/kb").returncode == 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from spladelite.documents.sources import number_or_text
-from spladelite.errors import NotADatabase
+from spladelite.errors import InvalidInput, NotADatabase
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
@@ -51,6 +51,15 @@ def open_database(
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
     return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:")
+
+
+def _open_url(url: str, model: str | None, dense: str | None, *, write: bool) -> SpladeLite:
+    """A collection in another engine. It has the methods of a file that make sense there, with the same arguments."""
+    from spladelite.transfer.connect import connect
+
+    if dense is not None:
+        raise InvalidInput("--dense is for files")
+    return cast("SpladeLite", connect(url, model, read_only=not write))
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from spladelite.transfer.conditions import (
     integer_bound,
     path_key,
 )
-from spladelite.transfer.engine import Batch, Query, Ranked, Row, fixed_point
+from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
 OLDEST = (18, 16)
@@ -313,7 +313,7 @@ class ClickHouse:
         counts = dict(rows)
         return [int(counts.get(term, 0)) for term in terms], int(passages)
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> Figures:
         """See :class:`Engine`."""
         sizes: dict[str, int] = {}
         for node in self._nodes or [lambda: self._client]:
@@ -322,12 +322,12 @@ class ClickHouse:
                 f"SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND database ="
                 f" {hexed(self._database)} GROUP BY table"
             ):
-                sizes[f"size of {_text(table)}"] = sizes.get(f"size of {_text(table)}", 0) + int(size)
+                sizes[_text(table)] = sizes.get(_text(table), 0) + int(size)
             if client is not self._client:
                 client.close()
         postings = self._client.rows(f"SELECT count() FROM {self._all('posting')} WHERE {self._visible}")[0][0]
         passages = self._client.rows(f"SELECT sum(passages) FROM {self._all('name')} WHERE {self._visible}")[0][0]
-        return {"passages": int(passages), "postings": int(postings), **sizes}
+        return Figures(int(passages), int(postings), sizes)
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,14 @@ class Row(NamedTuple):
     passages: int
 
 
+class Figures(NamedTuple):
+    """Sizes: passages, postings (None where the engine does not tell), bytes on disk by part."""
+
+    passages: int
+    postings: int | None
+    sizes: dict[str, int]
+
+
 class Changed(Exception):
     """Another writer changed one of the documents between the look-up and the write."""
 
@@ -157,8 +165,8 @@ class Engine(Protocol):
         """In how many passages each term is, and how many passages there are."""
         ...
 
-    def figures(self) -> dict[str, int]:
-        """``passages``, ``postings``, and bytes by part (``"size of posting"``)."""
+    def figures(self) -> Figures:
+        """How much there is."""
         ...
 
     def recover(self) -> None:

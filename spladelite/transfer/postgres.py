@@ -20,7 +20,7 @@ from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, guard
-from spladelite.transfer.engine import Batch, Changed, Query, Ranked, Row, fixed_point
+from spladelite.transfer.engine import Batch, Changed, Figures, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
 OLDEST = 130_000  # as server_version_num has it
@@ -229,7 +229,7 @@ class Postgres:
         passages = self._rows("SELECT count(*) FROM {s}.passage")[0][0]
         return [counts.get(term, 0) for term in terms], passages
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> Figures:
         """See :class:`Engine`."""
         sizes = self._rows(
             "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n"
@@ -239,7 +239,7 @@ class Postgres:
         passages, postings = self._rows(
             "SELECT (SELECT count(*) FROM {s}.passage), (SELECT count(*) FROM {s}.posting)"
         )[0]
-        return {"passages": passages, "postings": postings, **{f"size of {name}": size for name, size in sizes}}
+        return Figures(passages, postings, dict(sizes))
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from spladelite.errors import CorruptIndex, NotADatabase, Unsupported
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, path_key
 from spladelite.transfer.digests import digest, point_id, searched
-from spladelite.transfer.engine import Batch, Query, Ranked, Row
+from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row
 from spladelite.transfer.qdrant_clients import Client, Filter, Point, ProcessClient, connect_server
 from spladelite.transfer.remote import read_metadata
 
@@ -158,9 +158,9 @@ class Qdrant:
         """See :class:`Engine`."""
         raise Unsupported(f"{self.server} does not count how many passages have a term")
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> Figures:
         """See :class:`Engine`."""
-        return {"passages": self._client.count(ALWAYS_FILTER), **self._client.figures()}
+        return Figures(self._client.count(ALWAYS_FILTER), None, self._client.sizes())
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 

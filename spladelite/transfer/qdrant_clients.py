@@ -81,8 +81,8 @@ class Client(Protocol):
         """How many points match."""
         ...
 
-    def figures(self) -> dict[str, int]:
-        """What the engine tells of sizes."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes on disk by part, where the engine tells."""
         ...
 
     def settle(self) -> None:
@@ -218,10 +218,9 @@ class ServerClient:
         found = self._call("count", count_filter=self._models.Filter.model_validate(filter), exact=True)
         return int(found.count)
 
-    def figures(self) -> dict[str, int]:
-        """See :class:`Client`."""
-        info = self._call("get_collection")
-        return {"points": int(info.points_count or 0), "segments": int(info.segments_count or 0)}
+    def sizes(self) -> dict[str, int]:
+        """See :class:`Client`. A server keeps them to itself."""
+        return {}
 
     def settle(self) -> None:
         """See :class:`Client`. The server optimises by itself."""
@@ -361,11 +360,11 @@ class ProcessClient:
         """See :class:`Client`."""
         return int(self._call("count", self._edge.CountRequest(exact=True, filter=self._filter(filter))))
 
-    def figures(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """See :class:`Client`."""
         paths = (os.path.join(folder, name) for folder, _, names in os.walk(self._folder) for name in names)
         # Blocks, not lengths: Qdrant's files have holes.
-        return {"size of folder": sum(os.stat(path).st_blocks * 512 for path in paths)}
+        return {"folder": sum(os.stat(path).st_blocks * 512 for path in paths)}
 
     def settle(self) -> None:
         """See :class:`Client`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -51,6 +52,34 @@ FORMAT = 1  # of what the engines store; meta has it under "format"
 PAGE = 500
 TRIES = 20
 QUERIES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStats:
+    """Figures of a collection; sizes in bytes.
+
+    Attributes:
+        engine: where it is.
+        state: ``"complete"``, or ``"incomplete"`` while a move fills it.
+        documents, passages: how many are stored.
+        postings: (passage, term) pairs; None where the engine does not tell.
+        model, fingerprint, vocabulary_size, window, min_weight: what the collection was built with.
+        format: version of what the engine stores.
+        sizes: bytes on disk by part, as far as the engine tells.
+    """
+
+    engine: str
+    state: str
+    documents: int
+    passages: int
+    postings: int | None
+    model: str
+    fingerprint: str
+    vocabulary_size: int
+    window: int
+    min_weight: float
+    format: int
+    sizes: dict[str, int]
 
 
 class Remote:
@@ -349,21 +378,24 @@ class Remote:
         tokens = self._models.sparse.load().tokenize(hit.passage.text)
         return highlight(hit.passage.text, tokens, hit.query, before, after)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> RemoteStats:
         """Figures: documents, passages, postings, bytes by part, model, engine."""
         with self._lock:
-            return {
-                "engine": self.engine.server,
-                "state": self._state,
-                "documents": self.engine.count(),
-                **self.engine.figures(),
-                "model": self.meta.model,
-                "fingerprint": self.meta.fingerprint,
-                "vocabulary_size": self.meta.layout.vocabulary_size,
-                "window": self.meta.window,
-                "min_weight": self.meta.min_weight,
-                "format": FORMAT,
-            }
+            figures = self.engine.figures()
+            return RemoteStats(
+                engine=self.engine.server,
+                state=self._state,
+                documents=self.engine.count(),
+                passages=figures.passages,
+                postings=figures.postings,
+                model=self.meta.model,
+                fingerprint=self.meta.fingerprint,
+                vocabulary_size=self.meta.layout.vocabulary_size,
+                window=self.meta.window,
+                min_weight=self.meta.min_weight,
+                format=FORMAT,
+                sizes=figures.sizes,
+            )
 
     def close(self) -> None:
         """Close the connection; idempotent."""

@@ -255,8 +255,7 @@ def try_engine(
         before.verify_filters(remote)
         median, slow = latency(remote, before.texts[:TIMED])
         figures = remote.stats()
-        postings = figures.get("postings") or POSTINGS[0]
-        size = sum(value for key, value in figures.items() if key.startswith("size of"))
+        size, postings = sum(figures.sizes.values()), figures.postings or POSTINGS[0]
         if shards:
             shard_down(remote, shards, before)
             before.verify(remote, "shard back", worst, 50)
