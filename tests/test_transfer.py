@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 from cluster import servers
 from test_filters import random_filter, random_metadata
+from test_readme import assert_alike
 
 from spladelite import SpladeLite
 from spladelite.errors import (
@@ -720,3 +724,47 @@ def test_the_command_line(running: Servers, tmp_path: Path) -> None:
     assert "documents  34" in re.sub(" +", "  ", run("stats", url).stdout)
     assert run("move", "kb.db", "nosuch://x/y").returncode == 2
     assert run("move", "kb.db", "postgresql://me:secret@127.0.0.1:1/kb").returncode == 3
+
+
+# -- docs/scale.md -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_does_what_it_says(running: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands and its Python, with a server of the tests' own in place of the one that it names."""
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
+    url = running.url("postgres")
+    monkeypatch.chdir(tmp_path)
+    with SpladeLite("kb.db") as db:
+        texts = ["A car crashed into a tree.", "Let the bread cool for an hour.", "The cat sleeps on the windowsill."]
+        db.add(texts, ids=["car", "bread", "cat"], metadata=[{"topic": t} for t in ("news", "food", "pets")])
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.replace(PAGE_URL, url), re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    ran = 0
+    for (language, code), (_, following) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
+        if language == "console":
+            for command in code.removeprefix("$ ").split("\n$ "):
+                line, _, expected = command.partition("\n")
+                done = subprocess.run(
+                    [sys.executable, "-m", *shlex.split(line)], capture_output=True, text=True, timeout=120
+                )
+                assert done.returncode == 0, done.stderr
+                if expected:
+                    assert_alike(SMALL.sub("#", done.stdout.strip()), SMALL.sub("#", expected.strip()))
+                ran += 1
+        elif language == "python":
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code, "scale.md", "exec"), names)
+            assert_alike(printed.getvalue(), following)
+            ran += 1
+    assert ran == 5
+
+
+PAGE_URL = "postgresql://me@localhost/kb"
+SMALL = re.compile(r"\d\.\de[-+]\d+")
+
+
+def test_the_page_links_to_files_that_exist() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page):
+        assert (Path(__file__).parents[1] / "docs" / target).exists(), target

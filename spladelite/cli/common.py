@@ -48,6 +48,8 @@ def open_database(
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
+    if "://" in path:
+        return _open_url(path, model, dense, write=write)
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
     return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:")
