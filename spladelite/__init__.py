@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
+    from spladelite.documents.table import OnConflict
     from spladelite.encoders.base import Encoder
     from spladelite.encoders.dense import DenseEncoder
     from spladelite.encoders.registry import load_encoder
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from spladelite.file.connection import Durability
     from spladelite.progress import Progress
     from spladelite.records import (
+        Added,
         Document,
         Explanation,
         Finding,
@@ -82,6 +84,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "Added",
     "Busy",
     "CorruptIndex",
     "DatabaseError",
@@ -103,6 +106,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "NotADatabase",
+    "OnConflict",
     "PartMatch",
     "Passage",
     "Progress",
@@ -137,6 +141,7 @@ _ROOMS = (
     "encoders.dense",
     "encoders.registry",
     "file.connection",
+    "documents.table",
     "search.request",
     "search.query_weights",
     "database",

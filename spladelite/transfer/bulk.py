@@ -150,7 +150,7 @@ def entries(batch: Batch) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         batch.numbers.tolist(), batch.encoded.documents, batch.encoded.spans, strict=True
     ):
         metadata = read_metadata(document.id, document.metadata or "{}")
-        digests = {key: value for key, value in searched(metadata).items() if key != "num"}
+        digests = {key: value for key, value in searched(document.id, metadata).items() if key != "num"}
         for ordinal, (start, end) in enumerate(spans):
             row = slice(vectors.indptr[place], vectors.indptr[place + 1])
             place += 1

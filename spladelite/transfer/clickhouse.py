@@ -218,12 +218,12 @@ class ClickHouse:
             _text(id): Stored(doc, passages, bytes(hash), _text(metadata[doc])) for id, doc, passages, hash in names
         }
 
-    def read(self, numbers: Sequence[int]) -> dict[int, Row]:
+    def read(self, numbers: Sequence[int], text: bool = True) -> dict[int, Row]:
         """See :class:`Engine`."""
         if not numbers:
             return {}
         rows = self._client.rows(
-            f"SELECT doc, id, text, metadata, passages FROM {self._all('document')} FINAL"
+            f"SELECT doc, id, {'text' if text else hexed('')}, metadata, passages FROM {self._all('document')} FINAL"
             f" WHERE doc IN ({_numbers(numbers)})"
         )
         return {doc: Row(doc, _text(id), _text(text), _text(data), count) for doc, id, text, data, count in rows}
@@ -459,7 +459,7 @@ class ClickHouse:
     ) -> None:
         columns: dict[str, list[Any]] = {"paths": [], "kinds": [], "integers": [], "reals": [], "texts": []}
         for id, data in zip(ids, metadata, strict=True):
-            found = list(fields(read_metadata(id, data)))
+            found = list(fields(id, read_metadata(id, data)))
             columns["paths"].append([path_key(field.path).encode() for field in found])
             columns["kinds"].append([3 if field.value is True else KINDS[field.kind] for field in found])
             columns["integers"].append([field.value if field.kind == "integer" else 0 for field in found])
@@ -481,10 +481,10 @@ class ClickHouse:
             },
         )
 
-    def set_metadata(self, changes: Sequence[tuple[Stored, str]]) -> None:
+    def set_metadata(self, changes: Sequence[tuple[Stored, str, str]]) -> None:
         """See :class:`Engine`. A newer version of the row; readers see one or the other."""
-        rows = self.read([stored.doc_id for stored, _ in changes])
-        kept = [(stored, data, rows[stored.doc_id]) for stored, data in changes if stored.doc_id in rows]
+        rows = self.read([stored.doc_id for stored, _, _ in changes])
+        kept = [(stored, data, rows[stored.doc_id]) for stored, _, data in changes if stored.doc_id in rows]
         self._insert_documents(
             [stored.doc_id for stored, _, _ in kept],
             [row.id for _, _, row in kept],

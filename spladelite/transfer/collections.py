@@ -9,7 +9,16 @@ from typing import Protocol
 import numpy as np
 
 from spladelite.arguments import NewDocument
-from spladelite.documents.table import EncodedDocuments, all_ids, insert, look_up, plan, remove, set_metadata
+from spladelite.documents.table import (
+    EncodedDocuments,
+    OnConflict,
+    all_ids,
+    insert,
+    look_up,
+    plan,
+    remove,
+    set_metadata,
+)
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import fetch
 from spladelite.file_models import BUNDLED, FileModels
@@ -160,11 +169,11 @@ class FileTarget:
         """Whether it was there before."""
         return self._finished
 
-    def store(self, batch: Batch, replace: bool) -> int:
+    def store(self, batch: Batch, on_conflict: OnConflict) -> int:
         """Store what is missing in one transaction; returns how many documents were new or different."""
         with self._session.connections.write() as connection:
             layout = read_meta(connection).layout
-            now = plan(connection, batch.encoded.documents, replace)
+            now = plan(connection, batch.encoded.documents, on_conflict)
             remove(connection, layout, [(old.doc_id, old.passages) for old in now.remove])
             for old, document in now.metadata:
                 set_metadata(connection, old, document.metadata or "{}")

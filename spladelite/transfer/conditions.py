@@ -13,12 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spladelite.documents.filter_dict import labels_of
 from spladelite.documents.filter_sql import items, scalar
-from spladelite.documents.filters import compile_filter, labels_of
+from spladelite.documents.filters import compile_filter
 from spladelite.errors import Unsupported
+from spladelite.json_values import moment
 
 Scalar = str | int | float | bool | None
 Operator = Literal["eq", "lt", "lte", "gt", "gte", "exists"]
+# Keys that no filter can name stand for what is derived: the id, and beside a text the moment that it is.
+ID_PATH = ("\x01id",)
+MOMENT = "\x01m"
 RANGES: Mapping[str, Operator] = {"$lt": "lt", "$lte": "lte", "$gt": "gt", "$gte": "gte"}
 
 
@@ -61,19 +66,19 @@ class AnyOf:
 Condition = Test | Not | All | AnyOf
 
 
-def parse(where: Mapping[str, object] | str | None, where_args: object = None) -> Condition | None:
+def parse(
+    where: Mapping[str, object] | str | None, where_args: object = None, where_sql: str | None = None
+) -> Condition | None:
     """A ``where=`` as a tree; None where there is none.
 
     Raises:
         InvalidFilter, WrongType: as a search in a file does.
         Unsupported: SQL, or an operator that only the file has.
     """
-    compile_filter(where, where_args)
-    if where is None:
-        return None
-    if isinstance(where, str):
-        raise Unsupported("where= as a SQL string is SQLite's, and this is another engine; give a dict")
-    return _conditions(where)
+    compile_filter(where, where_args, where_sql)
+    if isinstance(where, str) or where_sql is not None:
+        raise Unsupported("a SQL condition is SQLite's, and this is another engine; give a dict")
+    return None if where is None else _conditions(where)
 
 
 def _conditions(where: Any) -> Condition:
@@ -85,8 +90,10 @@ def _conditions(where: Any) -> Condition:
             parts.append(AnyOf(tuple(map(_conditions, items(operand)))))
         elif key == "$not":
             parts.append(Not(_conditions(operand)))
+        elif key == "$id":
+            parts.append(_field(ID_PATH, key, operand))
         elif key.startswith("$"):
-            raise Unsupported(f"where: {key} works in a file only; use a condition on metadata")
+            raise Unsupported(f"where: {key} works in a file only; use $id, or a condition on metadata")
         else:
             parts.append(_field(tuple(labels_of(key)), key, operand))
     return All(tuple(parts))
@@ -94,26 +101,38 @@ def _conditions(where: Any) -> Condition:
 
 def _field(path: tuple[str, ...], key: str, operand: Any) -> Condition:
     if not isinstance(operand, Mapping):
-        return Test(path, "eq", scalar(operand, key, "$eq"))
+        return _test(path, "eq", scalar(operand, key, "$eq"))
     parts: list[Condition] = []
     for operator, value in operand.items():
         match operator:
             case "$eq":
-                parts.append(Test(path, "eq", scalar(value, key, operator)))
+                parts.append(_test(path, "eq", scalar(value, key, operator)))
             case "$ne":
-                parts.append(Not(Test(path, "eq", scalar(value, key, operator))))
+                parts.append(Not(_test(path, "eq", scalar(value, key, operator))))
             case "$in" | "$nin":
-                member = AnyOf(tuple(Test(path, "eq", scalar(item, key, operator)) for item in items(value)))
+                member = AnyOf(tuple(_test(path, "eq", scalar(item, key, operator)) for item in items(value)))
                 parts.append(member if operator == "$in" else Not(member))
             case "$exists":
                 parts.append(Test(path, "exists") if value else Not(Test(path, "exists")))
             case "$not":
                 parts.append(Not(_field(path, key, value)))
             case "$lt" | "$lte" | "$gt" | "$gte":
-                parts.append(Test(path, RANGES[operator], scalar(value, key, operator)))
+                parts.append(_test(path, RANGES[operator], scalar(value, key, operator)))
             case _:
                 raise Unsupported(f"where: {operator} works in a file only; this is another engine")
     return All(tuple(parts))
+
+
+def _test(path: tuple[str, ...], operator: Operator, value: Scalar) -> Condition:
+    """A test; one against a moment compares moments where the field is one too."""
+    when = moment(value) if isinstance(value, str) and path != ID_PATH else None
+    if when is None:
+        return Test(path, operator, value)
+    derived = (*path[:-1], path[-1] + MOMENT)
+    if operator == "eq":
+        return Test(derived, "eq", when)
+    plain = All((Not(Test(derived, "exists")), Test(path, operator, value)))
+    return AnyOf((Test(derived, operator, when), plain))
 
 
 Bound = tuple[Operator, int] | tuple[Operator, float] | bool
@@ -154,8 +173,9 @@ class Field:
     value: Scalar
 
 
-def fields(metadata: Mapping[str, Any]) -> Iterator[Field]:
-    """Every value that a filter can reach, at any depth; lists are not entered, like in a file's filters."""
+def fields(id: str, metadata: Mapping[str, Any]) -> Iterator[Field]:
+    """Every value that a filter can reach, at any depth, and what is derived; lists are not entered."""
+    yield Field(ID_PATH, "text", id)
     todo: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), metadata)]
     while todo:
         path, object_ = todo.pop()
@@ -178,6 +198,8 @@ def fields(metadata: Mapping[str, Any]) -> Iterator[Field]:
                 yield Field(inner, "real", value)
             else:
                 yield Field(inner, "text", value)
+                if (when := moment(value)) is not None:
+                    yield Field((*path, key + MOMENT), "integer", when)
 
 
 def _float(value: int) -> float:

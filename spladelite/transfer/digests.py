@@ -28,10 +28,10 @@ def digest(path: str, value: object = None) -> str:
     return "p" + blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def searched(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def searched(id: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What filters look at: ``has`` and ``set``, digests of paths (with and without null), ``eq``, of paths with their
     values, and ``num``, numbers by the digest of their path."""
-    found = [(digest(path_key(field.path)), field) for field in fields(metadata)]
+    found = [(digest(path_key(field.path)), field) for field in fields(id, metadata)]
     return {
         "has": [name for name, _ in found],
         "set": [name for name, field in found if field.kind != "null"],

@@ -117,8 +117,8 @@ class Engine(Protocol):
         """
         ...
 
-    def set_metadata(self, changes: Sequence[tuple[Stored, str]]) -> None:
-        """Replace the metadata of documents."""
+    def set_metadata(self, changes: Sequence[tuple[Stored, str, str]]) -> None:
+        """Replace the metadata of documents, given with their ids and the new metadata."""
         ...
 
     def remove(self, documents: Sequence[Stored]) -> None:
@@ -131,7 +131,7 @@ class Engine(Protocol):
         """The k best documents of each query: score descending, then number. A score of 0 is no hit."""
         ...
 
-    def read(self, numbers: Sequence[int]) -> dict[int, Row]:
+    def read(self, numbers: Sequence[int], text: bool = True) -> dict[int, Row]:
         """Documents by number."""
         ...
 

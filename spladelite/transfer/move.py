@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spladelite.documents.table import compare
+from spladelite.documents.table import OnConflict, compare
 from spladelite.errors import InvalidInput, ServerError, Unfinished
 from spladelite.index.settings import Meta
 from spladelite.progress import Progress, ticking
@@ -56,7 +56,7 @@ class Target(Protocol):
         """Whether it may be searched already."""
         ...
 
-    def store(self, batch: Batch, replace: bool) -> int:
+    def store(self, batch: Batch, on_conflict: OnConflict) -> int:
         """Store what is missing; returns how many documents were new or different."""
         ...
 
@@ -97,11 +97,11 @@ class EngineTarget:
             engine.recover()
         self._highest = engine.highest()
 
-    def store(self, batch: Batch, replace: bool) -> int:
+    def store(self, batch: Batch, on_conflict: OnConflict) -> int:
         """See :class:`Target`."""
         ids = [document.id for document in batch.encoded.documents]
         for _ in range(TRIES):
-            now = compare(self.engine.look_up(ids), batch.encoded.documents, replace)
+            now = compare(self.engine.look_up(ids), batch.encoded.documents, on_conflict)
             try:
                 if now.insert:
                     wanted = {document.id for document in now.insert}
@@ -109,7 +109,7 @@ class EngineTarget:
                     part = Batch(batch.numbers[kept], batch.encoded.only(wanted))
                     self.engine.write(self._numbered(part), now.remove)
                 if now.metadata:
-                    self.engine.set_metadata([(old, document.metadata or "{}") for old, document in now.metadata])
+                    self.engine.set_metadata([(old, one.id, one.metadata or "{}") for old, one in now.metadata])
             except Changed:
                 continue
             return len(now.insert) + len(now.metadata)
@@ -219,11 +219,12 @@ def open_source(url: str) -> Source:
 
 
 def _copy(origin: Source, goal: Target, progress: Progress) -> int:
-    new, after, replace = 0, -1, not goal.complete
+    new, after = 0, -1
+    on_conflict: OnConflict = "error" if goal.complete else "replace"
     with ticking(progress, range(origin.count()), "moving") as advance:
         while len(batch := origin.batch(after, BATCH)):
             for part in _narrow(batch):
-                new += goal.store(part, replace)
+                new += goal.store(part, on_conflict)
             after = int(batch.numbers[-1])
             advance(len(batch))
     if not goal.complete:

@@ -19,7 +19,8 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, guard
+from spladelite.json_values import moment
+from spladelite.transfer.conditions import ID_PATH, MOMENT, All, AnyOf, Condition, Not, Test, guard
 from spladelite.transfer.engine import Batch, Changed, Figures, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
@@ -137,12 +138,14 @@ class Postgres:
         )
         return {unguard(id): Stored(doc, passages, hash, unguard(data)) for id, doc, passages, hash, data in rows}
 
-    def read(self, numbers: Sequence[int]) -> dict[int, Row]:
+    def read(self, numbers: Sequence[int], text: bool = True) -> dict[int, Row]:
         """See :class:`Engine`."""
         if not numbers:
             return {}
         rows = self._rows(
-            "SELECT doc, id, text, metadata, passages FROM {s}.document WHERE doc = ANY(%s)", list(numbers)
+            f"SELECT doc, id, {'text' if text else repr('')}, metadata, passages FROM {{s}}.document"
+            " WHERE doc = ANY(%s)",
+            list(numbers),
         )
         return {row[0]: _row(row) for row in rows}
 
@@ -347,13 +350,13 @@ class Postgres:
             for row in rows:
                 copy.write_row(row)
 
-    def set_metadata(self, changes: Sequence[tuple[Stored, str]]) -> None:
+    def set_metadata(self, changes: Sequence[tuple[Stored, str, str]]) -> None:
         """See :class:`Engine`."""
         with self._transaction() as cursor:
-            for stored, metadata in changes:
+            for stored, id, metadata in changes:
                 cursor.execute(
                     f"UPDATE {self._schema}.document SET metadata = %s, fields = %s WHERE doc = %s",
-                    (guard(metadata), _fields("", metadata), stored.doc_id),
+                    (guard(metadata), _fields(id, metadata), stored.doc_id),
                 )
                 if cursor.rowcount != 1:
                     raise Changed
@@ -429,12 +432,17 @@ def _fields(id: str, metadata: str) -> Any:
     """What filters see of the metadata: numbers as exact as their comparison has to be."""
     from psycopg.types.json import Jsonb
 
-    return Jsonb(_exact(read_metadata(id, metadata)))
+    return Jsonb({ID_PATH[0]: guard(id), **_exact(read_metadata(id, metadata))})
 
 
 def _exact(value: Any) -> Any:
     if isinstance(value, dict):
-        return {guard(key): _exact(item) for key, item in value.items()}
+        moments = {
+            guard(key) + MOMENT: when
+            for key, item in value.items()
+            if isinstance(item, str) and (when := moment(item)) is not None
+        }
+        return {guard(key): _exact(item) for key, item in value.items()} | moments
     if isinstance(value, list):
         return []  # filters do not enter lists
     if isinstance(value, str):

@@ -74,13 +74,14 @@ class Qdrant:
         points = self._client.retrieve([point_id(id, 0) for id in ids], ("doc", "id", "passages", "hash", "metadata"))
         return {p.payload["id"]: _stored(p) for p in points}
 
-    def read(self, numbers: Sequence[int]) -> dict[int, Row]:
+    def read(self, numbers: Sequence[int], text: bool = True) -> dict[int, Row]:
         """See :class:`Engine`."""
+        fields = ("doc", "id", "metadata", "passages", *(["text"] if text else []))
         rows: dict[int, Row] = {}
         for start in range(0, len(numbers), 64):
             chunk = numbers[start : start + 64]
             either = {"should": [{"key": "doc", "match": {"value": number}} for number in chunk], "must": [FIRST]}
-            points = self._client.scroll(either, len(chunk), ("doc", "id", "text", "metadata", "passages"))
+            points = self._client.scroll(either, len(chunk), fields)
             rows |= {point.payload["doc"]: _row(point) for point in points}
         return rows
 
@@ -219,7 +220,7 @@ class Qdrant:
             old = {id: entry.passages for id, entry in stored.items() if entry.doc_id in ids}
         for number, document, spans in zip(batch.numbers.tolist(), encoded.documents, encoded.spans, strict=True):
             metadata = document.metadata or "{}"
-            digests = searched(read_metadata(document.id, metadata))
+            digests = searched(document.id, read_metadata(document.id, metadata))
             for ordinal, (start, end) in enumerate(spans):
                 entries = slice(vectors.indptr[place], vectors.indptr[place + 1])
                 scale = vectors.scales[place]
@@ -257,13 +258,13 @@ class Qdrant:
             ]
         )
 
-    def set_metadata(self, changes: Sequence[tuple[Stored, str]]) -> None:
+    def set_metadata(self, changes: Sequence[tuple[Stored, str, str]]) -> None:
         """See :class:`Engine`."""
-        for stored, metadata in changes:
+        for stored, _, metadata in changes:
             row = self.read([stored.doc_id]).get(stored.doc_id)
             if row is None:
                 continue
-            digests = searched(read_metadata(row.id, metadata))
+            digests = searched(row.id, read_metadata(row.id, metadata))
             for ordinal in range(stored.passages):
                 more = {"metadata": metadata} if ordinal == 0 else {}
                 self._client.set_payload(point_id(row.id, ordinal), digests | more)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, get_args, overload
 
 import numpy as np
 
@@ -14,19 +14,20 @@ from spladelite.arguments import (
     NewDocument,
     check_count,
     check_id,
-    check_metadata,
-    check_min_score,
+    check_ids,
     check_text,
-    check_timeout,
     check_vector,
     content_hash,
     id_list,
+    metadata_change,
     new_documents,
 )
 from spladelite.documents.ingest import batches, encode_documents
-from spladelite.documents.table import Plan, compare
+from spladelite.documents.listing import check_page
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, compare
 from spladelite.encoders.base import Encoder
 from spladelite.errors import (
+    Busy,
     CorruptIndex,
     DocumentNotFound,
     InvalidInput,
@@ -39,14 +40,16 @@ from spladelite.errors import (
 )
 from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
+from spladelite.index.quantize import dequantize
 from spladelite.index.settings import DEFAULT_MIN_WEIGHT, Meta
 from spladelite.progress import Progress, ticking
-from spladelite.records import Document, Explanation, Hit
+from spladelite.records import Added, Document, Explanation, Hit
 from spladelite.search.explain import explanation, highlight
 from spladelite.search.query_weights import EncodedQuery, QueryInput, check_queries, encode_queries, idf_weights
-from spladelite.search.request import Where
-from spladelite.transfer.conditions import Condition, parse
-from spladelite.transfer.engine import Batch, Changed, Engine, Query
+from spladelite.search.request import Request, Rerank, Where, WhereArgs, check_request
+from spladelite.search.run import reranked
+from spladelite.transfer.conditions import ID_PATH, All, AnyOf, Condition, Test, parse
+from spladelite.transfer.engine import Batch, Changed, Engine, Query, Row
 
 FORMAT = 1  # of what the engines store; meta has it under "format"
 PAGE = 500
@@ -114,62 +117,96 @@ class Remote:
     def add(
         self,
         texts: str | Iterable[str],
-        ids: str | Iterable[str] | None = None,
+        ids: str | Iterable[str | None] | None = None,
         metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
-    ) -> list[str]:
-        """Add documents; returns their ids in order. As in a file, batch by batch."""
-        return self._ingest(texts, ids, metadata, vectors, progress, replace=False)
+        *,
+        on_conflict: OnConflict = "error",
+    ) -> Added:
+        """Add documents; returns their ids in order, and what became of each. As in a file, batch by batch."""
+        return self._ingest(texts, ids, metadata, vectors, progress, on_conflict)
 
     def upsert(
         self,
         texts: str | Iterable[str],
-        ids: str | Iterable[str] | None = None,
+        ids: str | Iterable[str | None] | None = None,
         metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
-    ) -> list[str]:
+    ) -> Added:
         """Like :meth:`add`, but a document whose id exists is replaced, metadata included."""
-        return self._ingest(texts, ids, metadata, vectors, progress, replace=True)
+        return self._ingest(texts, ids, metadata, vectors, progress, "replace")
 
     def update(
         self,
-        id: str,
+        id: str | None = None,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         vector: Mapping[int, float] | None = None,
-    ) -> None:
-        """Change a document's text, its metadata, or both; what is None stays.
+        *,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        where_sql: str | None = None,
+        merge: bool = False,
+    ) -> int:
+        """Change a document's text, its metadata, or both; or the metadata of all that match. What is None stays.
+
+        Returns:
+            How many documents matched.
 
         Raises:
             DocumentNotFound: no document has this id.
         """
+        condition = parse(where, where_args, where_sql)
+        if (id is None) == (condition is None):
+            raise InvalidInput("update() takes an id or where=, one of them")
+        name = "where" if id is None else check_id(id)
         if text is None and metadata is None:
-            raise InvalidInput(f"update({id!r}) changes nothing; give text, metadata or both")
+            raise InvalidInput(f"update({name!r}) changes nothing; give text, metadata or both")
         if text is None and vector is not None:
-            raise InvalidInput(f"update({id!r}) has a vector without its text; give both")
-        check_id(id)
-        given = None if metadata is None else check_metadata(metadata)
+            raise InvalidInput(f"update({name!r}) has a vector without its text; give both")
+        if text is not None and id is None:
+            raise InvalidInput("update(where=...) changes metadata; a text belongs to one document, so give its id")
+        change = None if metadata is None else metadata_change(metadata, merge=merge)
         with self._lock:
             self._writable()
-            stored = self.engine.look_up([id]).get(id)
-            if stored is None:
-                raise self._not_found(id)
-            kept = stored.metadata if given is None else given
-            if text is None:
-                self.engine.set_metadata([(stored, kept)])
-                return
-            checked = None if vector is None else check_vector(vector, self.meta.layout.vocabulary_size)
-            digest = content_hash(check_text(text, "text"), checked)
-            self._store([NewDocument(id, text, kept, checked, digest)], True)
+            if id is not None:
+                stored = self.engine.look_up([id]).get(id)
+                if stored is None:
+                    raise self._not_found(id)
+                if text is None:
+                    assert change is not None
+                    self.engine.set_metadata([(stored, id, change(stored.metadata))])
+                    return 1
+                checked = None if vector is None else check_vector(vector, self.meta.layout.vocabulary_size)
+                digest = content_hash(check_text(text, "text"), checked)
+                kept = stored.metadata if change is None else change(stored.metadata)
+                self._store_batch([NewDocument(id, text, kept, checked, digest)], "replace")
+                return 1
+            assert condition is not None
+            assert change is not None
+            found = self.engine.matching(condition)
+            rows = self.engine.read([stored.doc_id for stored in found], text=False)
+            changes = [
+                (stored, rows[stored.doc_id].id, change(stored.metadata)) for stored in found if stored.doc_id in rows
+            ]
+            self.engine.set_metadata(changes)
+            return len(changes)
 
-    def delete(self, ids: str | Iterable[str] | None = None, where: Where = None, where_args: object = None) -> int:
+    def delete(
+        self,
+        ids: str | Iterable[str] | None = None,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        *,
+        where_sql: str | None = None,
+    ) -> int:
         """Delete documents by id, or all that match a filter; returns how many. Unknown ids are ignored."""
-        if (ids is None) == (where is None):
+        condition = parse(where, where_args, where_sql)
+        if (ids is None) == (condition is None):
             raise InvalidInput("delete() takes ids or where=, one of them")
         wanted = None if ids is None else id_list(ids)
-        condition = parse(where, where_args)
         with self._lock:
             self._writable()
             if wanted is not None:
@@ -188,49 +225,52 @@ class Remote:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def get(self, id: str) -> Document | None:
-        """The document with this id, or None."""
-        check_id(id)
+    @overload
+    def get(self, id: str) -> Document | None: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str] too
+
+    @overload
+    def get(self, id: Iterable[str]) -> list[Document | None]: ...
+
+    def get(self, id: str | Iterable[str]) -> Document | list[Document | None] | None:
+        """The document with this id, or None; of several ids a list in their order."""
+        wanted = [check_id(id)] if isinstance(id, str) else check_ids(id)
         with self._lock:
             self._readable()
-            stored = self.engine.look_up([id]).get(id)
-            if stored is None:
-                return None
-            row = self.engine.read([stored.doc_id]).get(stored.doc_id)
-        return None if row is None else Document(row.id, row.text, read_metadata(row.id, row.metadata))
+            stored = self.engine.look_up(list(dict.fromkeys(wanted)))
+            rows = self.engine.read([one.doc_id for one in stored.values()])
+        found = {row.id: _document(row) for row in rows.values()}
+        return found.get(id) if isinstance(id, str) else [found.get(one) for one in wanted]
 
     def documents(
         self,
         where: Where = None,
+        where_args: WhereArgs = None,
         *,
+        where_sql: str | None = None,
         ids: Iterable[str] | None = None,
-        order_by: str | None = None,
+        order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
         text: bool = True,
-    ) -> Iterator[Document]:
-        """The documents that match, in the order in which they were stored; read in pages as they are asked for.
+    ) -> list[Document]:
+        """The documents that match a filter, or all of them, in the order in which they were stored.
 
         Args:
-            where: a dict, as for :meth:`search`.
-            ids: only these.
-            order_by: only in a file.
-            limit, offset: which of them.
-            text: False leaves ``Document.text`` empty.
+            where, where_args, where_sql: as for :meth:`search`.
+            ids: only documents with one of these ids; unknown ones are ignored.
+            order_by: for files.
+            limit: how many at most.
+            offset: how many are passed over first.
+            text: False leaves the texts empty and reads none.
         """
         if order_by is not None:
             raise Unsupported(f"documents(order_by=) works in a file only; {self.engine.server} lists as stored")
-        condition = parse(where)
-        most = None if limit is None else check_count(limit, "limit")
-        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-            raise InvalidInput(f"offset is {offset!r}; give an int of at least 0")
+        condition = parse(where, where_args, where_sql)
+        most, passed_over = check_page(limit, offset)
         if ids is not None:
-            if condition is not None:
-                raise Unsupported("documents() with both ids= and where= works in a file only")
-            wanted = id_list(ids)[offset : None if most is None else offset + most]
-            found = (self.get(id) for id in wanted)
-            return iter([document for document in found if document is not None])
-        return self._pages(condition, most, offset, text)
+            named = AnyOf(tuple(Test(ID_PATH, "eq", id) for id in id_list(ids)))
+            condition = named if condition is None else All((named, condition))
+        return list(self._pages(condition, most, passed_over, text))
 
     def _pages(self, condition: Condition | None, most: int | None, offset: int, text: bool) -> Iterator[Document]:
         after, left = -1, most
@@ -239,17 +279,29 @@ class Remote:
                 self._readable()
                 size = PAGE if left is None else min(PAGE, left)
                 rows = self.engine.page(after, size, condition, offset, text)
-            yield from (Document(row.id, row.text, read_metadata(row.id, row.metadata)) for row in rows)
+            yield from map(_document, rows)
             if len(rows) < size:
                 return
             after, offset, left = rows[-1].number, 0, None if left is None else left - len(rows)
 
-    def count(self, where: Where = None) -> int:
-        """How many documents match."""
-        condition = parse(where)
+    def count(self, where: Where = None, where_args: WhereArgs = None, *, where_sql: str | None = None) -> int:
+        """How many documents match a filter; without one, how many there are."""
+        condition = parse(where, where_args, where_sql)
         with self._lock:
             self._readable()
             return self.engine.count(condition)
+
+    def vector(self, id: str) -> dict[int, float]:
+        """A document's stored vector, ``{term_id: weight}``: of several passages the largest weight of each term.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        vectors = self._one(check_id(id)).vectors
+        weights: dict[int, float] = {}
+        for row in dequantize(vectors).dicts():
+            weights |= {term: max(weight, weights.get(term, 0.0)) for term, weight in row.items()}
+        return weights
 
     def __len__(self) -> int:
         return self.count()
@@ -266,108 +318,178 @@ class Remote:
         query: QueryInput,
         k: int = 10,
         where: Where = None,
-        where_args: object = None,
+        where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
         mode: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+        rerank: Rerank | None = None,
+        rerank_top: int = 50,
         timeout: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
     ) -> list[Hit]:
         """The exact k best documents, best first; see :meth:`SpladeLite.search`.
 
         Args:
             query: a text, or a sparse vector ``{term_id: weight}``.
             k: how many, at least 1.
-            where: only documents that match: a dict. SQL is for files.
-            where_args: for files.
+            where: only documents that match: a dict.
+            where_args, where_sql: for files.
             min_score: leave out documents that score less.
             encoder: ``"idf"``: weights from this collection's frequencies, where the engine can count them.
-            mode: ``"splade"`` or None; other indexes are not moved.
+            mode: ``"splade"`` or None; other indexes are not moved, nor are the ``weights`` and ``fusion`` of hybrids.
+            rerank, rerank_top, offset, text: as in a file.
             timeout: seconds after which the engine's part is ended.
+            diversity: for files.
 
         Raises:
             Interrupted: the timeout has passed.
             ServerError: the server, or one of its shards, does not answer: never a shortened list.
             Unfinished: a ``move`` into the collection is not complete.
         """
-        return self.search_many([query], k, where, where_args, min_score, encoder, mode, timeout)[0]
+        top = 0 if rerank is None else check_count(rerank_top, "rerank_top")
+        asked = self._request(
+            k=k, where=where, where_args=where_args, min_score=min_score, encoder=encoder, mode=mode, weights=weights,
+            fusion=fusion, timeout=timeout, where_sql=where_sql, offset=offset, text=text, diversity=diversity,
+        )  # fmt: skip
+        condition = parse(where, where_args, where_sql)
+        if rerank is None:
+            return self._search([query], asked, condition)[0]
+        found = replace(asked, k=max(asked.k, top), offset=0)
+        return reranked(rerank, query, self._search([query], found, condition)[0], asked.k)[asked.offset :]
 
     def search_many(
         self,
         queries: Iterable[QueryInput],
         k: int = 10,
         where: Where = None,
-        where_args: object = None,
+        where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
         mode: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
         timeout: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries; one list of hits a query, in order."""
-        seconds, count = check_timeout(timeout), check_count(k)
-        condition, least = parse(where, where_args), check_min_score(min_score)
-        if mode not in (None, "splade"):
+        asked = self._request(
+            k=k, where=where, where_args=where_args, min_score=min_score, encoder=encoder, mode=mode, weights=weights,
+            fusion=fusion, timeout=timeout, where_sql=where_sql, offset=offset, text=text, diversity=diversity,
+        )  # fmt: skip
+        return self._search(queries, asked, parse(where, where_args, where_sql))
+
+    def more_like(
+        self,
+        id: str,
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
+    ) -> list[Hit]:
+        """The documents that are most like one of the collection, by its stored vector; without that document.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        asked = self._request(
+            k=k, where=where, where_args=where_args, min_score=min_score, mode=None, where_sql=where_sql,
+            offset=offset, text=text, diversity=diversity,
+        )  # fmt: skip
+        wanted = replace(asked, k=asked.k + 1, offset=0)
+        hits = self._search([self.vector(id)], wanted, parse(where, where_args, where_sql))[0]
+        return [hit for hit in hits if hit.id != id][: asked.k][asked.offset :]
+
+    def _request(self, *, mode: str | None, **arguments: Any) -> Request:
+        """The arguments, checked as for a file."""
+        request = check_request(mode="splade" if mode is None else mode, **arguments)
+        if request.mode != "splade":
             raise Unsupported(f"mode={mode!r}: {self.engine.server} holds SPLADE vectors only; a file has the others")
+        if request.diversity:
+            raise Unsupported(f"diversity= works in a file only; {self.engine.server} ranks by score")
+        return request
+
+    def _search(self, queries: Iterable[QueryInput], request: Request, condition: Condition | None) -> list[list[Hit]]:
         with self._lock:
             self._readable()
-            weighted = self._weigh(queries, encoder)
+            weighted = self._weigh(queries, request.encoder)
             results: list[list[Hit]] = []
             for start in range(0, len(weighted), QUERIES_AT_ONCE):
-                part = weighted[start : start + QUERIES_AT_ONCE]
-                results += self._search(part, count, least, condition, seconds)
+                results += self._ranked(weighted[start : start + QUERIES_AT_ONCE], request, condition)
         return results
 
-    def _search(
-        self, queries: Sequence[Query], k: int, least: float, condition: Condition | None, timeout: float | None
-    ) -> list[list[Hit]]:
+    def _ranked(self, queries: Sequence[Query], request: Request, condition: Condition | None) -> list[list[Hit]]:
         asked = [query for query in queries if query]
-        ranked = iter(self.engine.rank(asked, k, least, condition, timeout) if asked else [])
-        found = [next(ranked) if query else [] for query in queries]
-        rows = self.engine.read(list(dict.fromkeys(entry.number for entries in found for entry in entries)))
+        least = request.min_score or 0.0
+        ranked = iter(self.engine.rank(asked, request.k, least, condition, request.timeout) if asked else [])
+        found = [next(ranked)[request.offset :] if query else [] for query in queries]
+        numbers = list(dict.fromkeys(entry.number for entries in found for entry in entries))
+        rows = self.engine.read(numbers, request.text)
         parts = {
             (entry.number, entry.ordinal)
             for entries in found
             for entry in entries
-            if entry.number in rows and rows[entry.number].passages > 1
+            if entry.number in rows and (rows[entry.number].passages > 1 or not request.text)
         }
         spans = self.engine.spans(sorted(parts)) if parts else {}
         results = []
         for query, entries in zip(queries, found, strict=True):
             weights = dict(query)
+            norm = sum(weight * weight for weight in weights.values())
             hits = []
             for entry in entries:
                 row = rows.get(entry.number)
-                if row is not None:  # deleted since it was ranked
-                    metadata = read_metadata(row.id, row.metadata)
-                    start, end = spans.get((entry.number, entry.ordinal), (0, len(row.text)))
-                    hits.append(Hit(row.id, entry.score, row.text, metadata, start, end, weights))
+                if row is None:  # deleted since it was ranked
+                    continue
+                start, end = spans.get((entry.number, entry.ordinal), (0, len(row.text)))
+                relevance = entry.score / (entry.score + norm)
+                metadata = read_metadata(row.id, row.metadata)
+                hits.append(Hit(row.id, entry.score, row.text, metadata, start, end, weights, relevance))
             results.append(hits)
         return results
 
-    def explain(self, query: QueryInput, id: str, encoder: str | None = None, mode: str | None = None) -> Explanation:
+    def explain(
+        self,
+        query: QueryInput,
+        id: str,
+        encoder: str | None = None,
+        mode: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+    ) -> Explanation:
         """Why the document has its score for the query, term by term; the contributions sum to the score.
 
         Raises:
             DocumentNotFound: no document has this id.
         """
         check_id(id)
-        if mode not in (None, "splade"):
-            raise Unsupported(f"mode={mode!r}: {self.engine.server} holds SPLADE vectors only; a file has the others")
+        self._request(encoder=encoder, mode=mode, weights=weights, fusion=fusion)
         loaded = self._models.sparse.load()
         literal = set(loaded.tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
+        encoded = self._one(id)
         with self._lock:
-            self._readable()
-            (weights,) = self._weigh([query], encoder)
-            stored = self.engine.look_up([id]).get(id)
-            if stored is None:
-                raise self._not_found(id)
-            encoded = self.engine.one(stored).encoded
+            (terms,) = self._weigh([query], encoder)
         vocabulary = loaded.vocabulary
         return explanation(
             id,
             encoded.documents[0].text,
             encoded.spans[0],
             encoded.vectors,
-            dict(weights),
+            dict(terms),
             literal,
             loaded.tokenize,
             lambda term_ids: {term_id: vocabulary[term_id] for term_id in term_ids},
@@ -431,34 +553,42 @@ class Remote:
     def _not_found(self, id: str) -> DocumentNotFound:
         return DocumentNotFound(f"no document in {self.engine.server} has the id {id!r}")
 
+    def _one(self, id: str) -> EncodedDocuments:
+        with self._lock:
+            self._readable()
+            stored = self.engine.look_up([id]).get(id)
+            if stored is None:
+                raise self._not_found(id)
+            return self.engine.one(stored).encoded
+
     def _ingest(
-        self, texts: object, ids: object, metadata: object, vectors: object, progress: Progress, replace: bool
-    ) -> list[str]:
+        self, texts: object, ids: object, metadata: object, vectors: object, progress: Progress, on_conflict: OnConflict
+    ) -> Added:
+        if on_conflict not in get_args(OnConflict):
+            raise InvalidInput(f"on_conflict is {on_conflict!r}; give 'error', 'skip' or 'replace'")
         documents = new_documents(texts, ids, metadata, vectors, self.meta.layout.vocabulary_size)
         self._writable()
+        added = Added()
         with ticking(progress, texts, "adding") as advance:
-            return self._store(documents, replace, advance)
+            for batch in batches(documents):
+                with self._lock:
+                    plan, encoded = self._store_batch(batch, on_conflict)
+                added += [document.id for document in batch]
+                added.new += plan.new
+                added.replaced += plan.replaced
+                added.unchanged += plan.unchanged
+                advance(len(batch), encoded)
+        return added
 
-    def _store(
-        self, documents: Iterable[NewDocument], replace: bool, advance: Callable[..., object] = lambda *_: None
-    ) -> list[str]:
-        stored: list[str] = []
-        for batch in batches(documents):
-            with self._lock:
-                encoded = self._store_batch(batch, replace)
-            stored += [document.id for document in batch]
-            advance(len(batch), encoded)
-        return stored
-
-    def _store_batch(self, batch: Sequence[NewDocument], replace: bool) -> int:
+    def _store_batch(self, batch: Sequence[NewDocument], on_conflict: OnConflict) -> tuple[Plan, int]:
         ids = list({document.id for document in batch})
         for _ in range(TRIES):
-            plan = compare(self.engine.look_up(ids), batch, replace)
+            plan = compare(self.engine.look_up(ids), batch, on_conflict)
             try:
-                return self._apply(plan)
+                return plan, self._apply(plan)
             except Changed:
                 continue
-        raise CorruptIndex(f"{self.engine.server}: others change the same documents all the time; try again")
+        raise Busy(f"{self.engine.server}: others change the same documents all the time; try again")
 
     def _apply(self, plan: Plan) -> int:
         passages = 0
@@ -470,7 +600,7 @@ class Remote:
             numbers = first + np.concatenate(([0], np.cumsum(counts)))[:-1].astype(np.int64)
             self.engine.write(Batch(numbers, encoded), plan.remove)
         if plan.metadata:
-            self.engine.set_metadata([(old, document.metadata or "{}") for old, document in plan.metadata])
+            self.engine.set_metadata([(old, document.id, document.metadata or "{}") for old, document in plan.metadata])
         return passages
 
     def _weigh(self, queries: Iterable[QueryInput], encoder: str | None) -> list[Query]:
@@ -487,6 +617,10 @@ class Remote:
         frequencies, passages = self.engine.frequencies(query.tokens)
         weights = idf_weights(np.array(frequencies, np.int64), passages).tolist()
         return [(term, weight) for term, weight in zip(query.tokens, weights, strict=True) if weight > 0]
+
+
+def _document(row: Row) -> Document:
+    return Document(row.id, row.text, read_metadata(row.id, row.metadata))
 
 
 def read_metadata(id: str, metadata: str) -> dict[str, Any]:
