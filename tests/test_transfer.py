@@ -220,7 +220,7 @@ def test_lists_in_pages_and_with_filters(remote: Remote) -> None:
     assert [d.id for d in remote.documents(limit=2, offset=1)] == IDS[1:3]
     assert [d.id for d in remote.documents({"year": 2020})] == ["car", "the same"]
     assert [d.id for d in remote.documents({"year": 2020}, offset=1)] == ["the same"]
-    assert [d.id for d in remote.documents(ids=["bread", "nobody", "car"])] == ["bread", "car"]
+    assert [d.id for d in remote.documents(ids=["bread", "nobody", "car"])] == ["car", "bread"]
     assert [d.text for d in remote.documents(text=False, limit=1)] == [""]
     assert remote.documents(limit=0) == []
     assert remote.count({"flag": True}) == 1
@@ -261,7 +261,7 @@ def test_random_filters_select_the_same_documents(engine: str, running: Servers,
             assert remote.count(where) == len(expected), where
             some += 0 < len(expected) < len(rows)
     assert some > 10
-    assert unsupported < (0.6 if engine == "qdrant" else 0.4) * 300
+    assert unsupported < (130 if engine == "qdrant" else 30)  # $icontains of $text; of Qdrant also parts, orders
 
 
 def test_ids_and_moments_in_filters(db: SpladeLite, remote: Remote) -> None:
@@ -284,8 +284,11 @@ def test_ids_and_moments_in_filters(db: SpladeLite, remote: Remote) -> None:
             assert [d.id for d in remote.documents(where)] == [d.id for d in db.documents(where)], where
         except Unsupported:
             assert "qdrant" in remote.engine.server
-    with pytest.raises(Unsupported, match="text"):
-        remote.count({"$text": {"$contains": "x"}})
+    if "qdrant" in remote.engine.server:
+        with pytest.raises(Unsupported, match="text"):
+            remote.count({"$text": {"$contains": "x"}})
+    else:
+        assert remote.count({"$text": {"$contains": "t3"}}) == 1
 
 
 def test_ties_go_to_the_document_that_was_stored_first(remote: Remote) -> None:
@@ -725,7 +728,7 @@ BAD: list[tuple[Callable[[Remote], object], type[Exception]]] = [
     (lambda r: r.documents(limit=-1), InvalidInput),
     (lambda r: r.search("x", diversity=0.5), Unsupported),
     (lambda r: r.search("x", offset=-1), InvalidInput),
-    (lambda r: r.search("x", where={"a": {"$contains": 1}}), Unsupported),
+    (lambda r: r.search("x", where={"$text": {"$icontains": "a"}}), Unsupported),
     (lambda r: r.add(["x"], on_conflict="what"), InvalidInput),  # type: ignore[arg-type]
 ]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from spladelite.errors import InvalidInput, Unsupported
 from spladelite.transfer.collections import Source
-from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, parse, path_key
+from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, parse, path_key
 from spladelite.transfer.digests import digest, point_id, searched
 from spladelite.transfer.engine import Batch
 from spladelite.transfer.remote import read_metadata
@@ -97,6 +97,8 @@ def _filter(condition: Condition) -> dict[str, Any]:
         case Not(part):
             return {"bool": {"must_not": [_filter(part)]}}
         case Test(path, operator, value):
+            if path == TEXT_PATH:
+                raise Unsupported("where: $text: these files have equality of metadata only; see docs/scale.md")
             name = path_key(path)
             if operator == "exists":
                 return {"term": {"has": digest(name)}}

@@ -32,6 +32,7 @@ from spladelite.errors import CorruptIndex, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.clickhouse_clients import Client, ProcessClient, ServerClient
 from spladelite.transfer.conditions import (
+    TEXT_PATH,
     All,
     AnyOf,
     Bound,
@@ -612,6 +613,8 @@ def where(condition: Condition) -> str:
             return f"({' OR '.join(map(where, parts))})" if parts else "0"
         case Not(part):
             return f"(NOT {where(part)})"
+        case Test(path, operator, value) if path == TEXT_PATH:
+            return _of_text(operator, value)
         case Test(path, operator, value):
             place = f"indexOf(paths, {hexed(path_key(path))})"
             kind = f"kinds[{place}]"
@@ -621,12 +624,23 @@ def where(condition: Condition) -> str:
                 return f"({kind} <= {KINDS['null']})"
             if isinstance(value, bool):
                 return f"({kind} = {3 if value else 2})"
+            if operator == "contains":
+                return f"({kind} = {KINDS['text']} AND position(texts[{place}], {hexed(guard(str(value)))}) > 0)"
             sign = COMPARISONS[operator]
             if isinstance(value, str):
                 return f"({kind} = {KINDS['text']} AND texts[{place}] {sign} {hexed(guard(value))})"
             integer = _bound(f"integers[{place}]", integer_bound(operator, value))
             real = _bound(f"reals[{place}]", float_bound(operator, value))
             return f"(({kind} = {KINDS['integer']} AND {integer}) OR ({kind} = {KINDS['real']} AND {real}))"
+
+
+def _of_text(operator: str, value: object) -> str:
+    """A test of the document's text, which is always there."""
+    if operator == "exists" or not isinstance(value, str):
+        return str(int(operator == "exists"))
+    if operator == "contains":
+        return f"(position(text, {hexed(value)}) > 0)"
+    return f"(text {COMPARISONS[operator]} {hexed(value)})"
 
 
 def _bound(column: str, bound: Bound) -> str:

@@ -20,10 +20,12 @@ from spladelite.errors import Unsupported
 from spladelite.json_values import moment
 
 Scalar = str | int | float | bool | None
-Operator = Literal["eq", "lt", "lte", "gt", "gte", "exists"]
-# Keys that no filter can name stand for what is derived: the id, and beside a text the moment that it is.
+Operator = Literal["eq", "lt", "lte", "gt", "gte", "exists", "contains"]
+# Keys that no filter can name stand for what is not metadata, and for what is derived of a value: beside "key" there is
+# "key\x01m", the moment that a text is, and so on.
 ID_PATH = ("\x01id",)
-MOMENT = "\x01m"
+TEXT_PATH = ("\x01text",)
+MOMENT, FOLDED, EMPTY, LIST, ELEMENT, FOLDED_ELEMENT = "\x01m", "\x01c", "\x01e", "\x01l", "\x01v", "\x01f"
 RANGES: Mapping[str, Operator] = {"$lt": "lt", "$lte": "lte", "$gt": "gt", "$gte": "gte"}
 
 
@@ -33,7 +35,8 @@ class Test:
 
     Attributes:
         path: keys from the outside in.
-        operator: ``"exists"`` is true of null too; ``"eq"`` with None: the field is null or missing.
+        operator: ``"exists"`` is true of null too; ``"eq"`` with None: the field is null or missing; ``"contains"`` is
+            of strings.
         value: None, bool, str, or a number of at most 64 bits; for ``"exists"`` None.
     """
 
@@ -90,10 +93,8 @@ def _conditions(where: Any) -> Condition:
             parts.append(AnyOf(tuple(map(_conditions, items(operand)))))
         elif key == "$not":
             parts.append(Not(_conditions(operand)))
-        elif key == "$id":
-            parts.append(_field(ID_PATH, key, operand))
-        elif key.startswith("$"):
-            raise Unsupported(f"where: {key} works in a file only; use $id, or a condition on metadata")
+        elif key in ("$id", "$text"):
+            parts.append(_field(ID_PATH if key == "$id" else TEXT_PATH, key, operand))
         else:
             parts.append(_field(tuple(labels_of(key)), key, operand))
     return All(tuple(parts))
@@ -118,21 +119,74 @@ def _field(path: tuple[str, ...], key: str, operand: Any) -> Condition:
                 parts.append(Not(_field(path, key, value)))
             case "$lt" | "$lte" | "$gt" | "$gte":
                 parts.append(_test(path, RANGES[operator], scalar(value, key, operator)))
+            case "$empty":
+                parts.append(_empty(path) if value else Not(_empty(path)))
+            case "$contains":
+                parts.append(_contains(path, scalar(value, key, operator)))
+            case "$not_contains":
+                parts.append(Not(_contains(path, scalar(value, key, operator))))
+            case "$icontains":
+                parts.append(_contains_folded(path, str(value)))
+            case "$any":
+                parts.append(AnyOf(tuple(_has_element(path, scalar(item, key, operator)) for item in items(value))))
+            case "$all":
+                every = tuple(_has_element(path, scalar(item, key, operator)) for item in items(value))
+                parts.append(All((Test(derived(path, LIST), "exists"), *every)))
             case _:
                 raise Unsupported(f"where: {operator} works in a file only; this is another engine")
     return All(tuple(parts))
 
 
+def derived(path: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The path of something that is derived of a field."""
+    return (*path[:-1], path[-1] + what)
+
+
+def _empty(path: tuple[str, ...]) -> Condition:
+    return AnyOf((Test(path, "eq", None), Test(path, "eq", ""), Test(derived(path, EMPTY), "exists")))
+
+
+def _contains(path: tuple[str, ...], value: Scalar) -> Condition:
+    parts: list[Condition] = [_has_element(path, value)]
+    if isinstance(value, str):
+        parts.append(Test(path, "contains", value) if value else Test(path, "gte", ""))
+    return AnyOf(tuple(parts))
+
+
+def _contains_folded(path: tuple[str, ...], value: str) -> Condition:
+    if path == TEXT_PATH:
+        raise Unsupported("where: $icontains of $text works in a file only; this is another engine")
+    part, folded = value.casefold(), derived(path, FOLDED)
+    if not part:
+        return AnyOf((Test(path, "gte", ""), Test(derived(path, FOLDED_ELEMENT), "exists")))
+    plain = All((Not(Test(folded, "exists")), Test(path, "contains", part)))
+    return AnyOf((Test(folded, "contains", part), plain, Test(derived(path, FOLDED_ELEMENT + part), "exists")))
+
+
+def _has_element(path: tuple[str, ...], value: Scalar) -> Condition:
+    return Test(derived(path, ELEMENT + _token(value)), "exists")
+
+
+def _token(value: Scalar) -> str:
+    """A list's element as text: equal elements have one."""
+    if isinstance(value, str):
+        when = moment(value)
+        return f"s{value}" if when is None else f"m{when}"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)
+
+
 def _test(path: tuple[str, ...], operator: Operator, value: Scalar) -> Condition:
     """A test; one against a moment compares moments where the field is one too."""
-    when = moment(value) if isinstance(value, str) and path != ID_PATH else None
+    when = moment(value) if isinstance(value, str) and path not in (ID_PATH, TEXT_PATH) else None
     if when is None:
         return Test(path, operator, value)
-    derived = (*path[:-1], path[-1] + MOMENT)
+    time = derived(path, MOMENT)
     if operator == "eq":
-        return Test(derived, "eq", when)
-    plain = All((Not(Test(derived, "exists")), Test(path, operator, value)))
-    return AnyOf((Test(derived, operator, when), plain))
+        return Test(time, "eq", when)
+    plain = All((Not(Test(time, "exists")), Test(path, operator, value)))
+    return AnyOf((Test(time, operator, when), plain))
 
 
 Bound = tuple[Operator, int] | tuple[Operator, float] | bool
@@ -174,7 +228,7 @@ class Field:
 
 
 def fields(id: str, metadata: Mapping[str, Any]) -> Iterator[Field]:
-    """Every value that a filter can reach, at any depth, and what is derived; lists are not entered."""
+    """Every value that a filter can reach, at any depth, and what is derived of it."""
     yield Field(ID_PATH, "text", id)
     todo: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), metadata)]
     while todo:
@@ -183,26 +237,44 @@ def fields(id: str, metadata: Mapping[str, Any]) -> Iterator[Field]:
             inner = (*path, key)
             if isinstance(value, Mapping):
                 todo.append((inner, value))
+            if isinstance(value, Mapping | list):
                 yield Field(inner, "container", None)
-            elif isinstance(value, list):
-                yield Field(inner, "container", None)
-            elif value is None:
-                yield Field(inner, "null", None)
-            elif isinstance(value, bool):
-                yield Field(inner, "bool", value)
-            elif isinstance(value, int):
-                # Beyond 64 bits SQLite reads a JSON number as a float.
-                small = -(2**63) <= value < 2**63
-                yield Field(inner, "integer", value) if small else Field(inner, "real", _float(value))
-            elif isinstance(value, float):
-                yield Field(inner, "real", value)
-            else:
+                if not value:
+                    yield Field(derived(inner, EMPTY), "bool", True)
+                if isinstance(value, list):
+                    yield from _elements(inner, value)
+            elif isinstance(value, str):
                 yield Field(inner, "text", value)
                 if (when := moment(value)) is not None:
-                    yield Field((*path, key + MOMENT), "integer", when)
+                    yield Field(derived(inner, MOMENT), "integer", when)
+                if (folded := value.casefold()) != value:
+                    yield Field(derived(inner, FOLDED), "text", folded)
+            else:
+                yield _plain(inner, value)
 
 
-def _float(value: int) -> float:
+def _elements(path: tuple[str, ...], values: list[Any]) -> Iterator[Field]:
+    names = {LIST}
+    for value in values:
+        if not isinstance(value, Mapping | list):
+            names.add(ELEMENT + _token(_plain(path, value).value if not isinstance(value, str) else value))
+        if isinstance(value, str):
+            names |= {FOLDED_ELEMENT + value.casefold(), *([] if value else [FOLDED_ELEMENT])}
+    for name in sorted(names):
+        yield Field(derived(path, name), "bool", True)
+
+
+def _plain(path: tuple[str, ...], value: Any) -> Field:
+    if value is None:
+        return Field(path, "null", None)
+    if isinstance(value, bool):
+        return Field(path, "bool", value)
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return Field(path, "integer", value)
+    return Field(path, "real", _float(value))  # beyond 64 bits SQLite reads a JSON number as a float
+
+
+def _float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:

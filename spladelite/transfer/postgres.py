@@ -19,8 +19,18 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.json_values import moment
-from spladelite.transfer.conditions import ID_PATH, MOMENT, All, AnyOf, Condition, Not, Test, guard
+from spladelite.transfer.conditions import (
+    TEXT_PATH,
+    All,
+    AnyOf,
+    Condition,
+    Not,
+    Scalar,
+    Test,
+    fields,
+    guard,
+    path_key,
+)
 from spladelite.transfer.engine import Batch, Changed, Figures, Query, Ranked, Row, fixed_point
 from spladelite.transfer.remote import read_metadata
 
@@ -429,34 +439,22 @@ def unguard(text: str) -> str:
 
 
 def _fields(id: str, metadata: str) -> Any:
-    """What filters see of the metadata: numbers as exact as their comparison has to be."""
+    """What filters see of the metadata: values by path, numbers as exact as their comparison has to be."""
     from psycopg.types.json import Jsonb
 
-    return Jsonb({ID_PATH[0]: guard(id), **_exact(read_metadata(id, metadata))})
+    found = fields(id, read_metadata(id, metadata))
+    return Jsonb({path_key(field.path): [] if field.kind == "container" else _exact(field.value) for field in found})
 
 
-def _exact(value: Any) -> Any:
-    if isinstance(value, dict):
-        moments = {
-            guard(key) + MOMENT: when
-            for key, item in value.items()
-            if isinstance(item, str) and (when := moment(item)) is not None
-        }
-        return {guard(key): _exact(item) for key, item in value.items()} | moments
-    if isinstance(value, list):
-        return []  # filters do not enter lists
+def _exact(value: Scalar) -> Scalar:
     if isinstance(value, str):
         return guard(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return value
-    try:
-        near = float(value)
-    except OverflowError:
-        return value
-    # Digits that repr() leaves out count from here on.
-    return int(near) if abs(near) >= 2**53 else near
+    if isinstance(value, float):
+        if math.isinf(value):
+            return int(math.copysign(10**400, value))
+        # Digits that repr() leaves out count from here on.
+        return int(value) if abs(value) >= 2**53 else value
+    return value
 
 
 def where(condition: Condition | None) -> tuple[str, list[Any]]:
@@ -472,25 +470,34 @@ def where(condition: Condition | None) -> tuple[str, list[Any]]:
         case Not(part):
             sql, values = where(part)
             return f"(NOT {sql})", values
+        case Test(path, operator, value) if path == TEXT_PATH:
+            return _of_text(operator, value)
         case Test(path, operator, value):
-            # In strict mode a path enters objects only, never lists; labels have no quotes (filters.columns_of).
-            steps = "strict $" + "".join(f'."{label}"' for label in path)
-            field = "jsonb_path_query_first(fields, %s::jsonpath, silent => true)"
+            name, field = path_key(path), "(fields -> %s)"
             if operator == "exists":
-                return f"({field} IS NOT NULL)", [steps]
+                return f"({field} IS NOT NULL)", [name]
             if value is None:
-                return f"(coalesce({field}, 'null'::jsonb) = 'null'::jsonb)", [steps]
+                return f"(coalesce({field}, 'null'::jsonb) = 'null'::jsonb)", [name]
             if isinstance(value, str):
                 if operator == "eq":
-                    return f"(coalesce({field} = to_jsonb(%s::text), false))", [steps, guard(value)]
-                order = f"({field} #>> '{{}}') COLLATE \"C\" {COMPARISONS[operator]} %s"
-                sql = f"coalesce(jsonb_typeof({field}) = 'string' AND {order}, false)"
-                return sql, [steps, steps, guard(value)]
+                    return f"coalesce({field} = to_jsonb(%s::text), false)", [name, guard(value)]
+                text = f"({field} #>> '{{}}') COLLATE \"C\""
+                test = f"strpos({text}, %s) > 0" if operator == "contains" else f"{text} {COMPARISONS[operator]} %s"
+                return f"coalesce(jsonb_typeof({field}) = 'string' AND {test}, false)", [name, name, guard(value)]
             exact = json.dumps(_exact(value))
             if operator == "eq":
-                return f"coalesce({field} = %s::jsonb, false)", [steps, exact]
-            sql = f"(jsonb_typeof({field}) = 'number' AND {field} {COMPARISONS[operator]} %s::jsonb)"
-            return f"coalesce({sql}, false)", [steps, steps, exact]
+                return f"coalesce({field} = %s::jsonb, false)", [name, exact]
+            order = f"{field} {COMPARISONS[operator]} %s::jsonb"
+            return f"coalesce(jsonb_typeof({field}) = 'number' AND {order}, false)", [name, name, exact]
+
+
+def _of_text(operator: str, value: object) -> tuple[str, list[Any]]:
+    """A test of the document's text, which is always there."""
+    if operator == "exists" or not isinstance(value, str):
+        return str(operator == "exists"), []
+    if operator == "contains":
+        return "(strpos(text, %s) > 0)", [guard(value)]
+    return f'(text COLLATE "C" {COMPARISONS.get(operator, "=")} %s)', [guard(value)]
 
 
 def open_server(options: Mapping[str, Any], schema: str) -> Postgres:

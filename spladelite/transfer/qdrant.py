@@ -22,7 +22,7 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored
 from spladelite.errors import CorruptIndex, NotADatabase, Unsupported
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.transfer.conditions import All, AnyOf, Condition, Not, Test, path_key
+from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, path_key
 from spladelite.transfer.digests import digest, point_id, searched
 from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row
 from spladelite.transfer.qdrant_clients import Client, Filter, Point, ProcessClient, connect_server
@@ -345,6 +345,8 @@ def where(condition: Condition) -> Filter:
         case Not(part):
             return {"must_not": [where(part)]}
         case Test(path, operator, value):
+            if path == TEXT_PATH or operator == "contains":
+                raise Unsupported("where: Qdrant finds words, not parts of strings; a file finds both, in $text too")
             name = path_key(path)
             if operator == "exists":
                 return {"key": "has", "match": {"value": digest(name)}}

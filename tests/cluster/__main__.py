@@ -197,26 +197,26 @@ def kill_and_repeat(path: str, url: str, seconds: float) -> int:
 
 def engines(stack: ExitStack) -> Iterator[tuple[str, str, str, list[servers.Shard]]]:
     """Name, URL of a first and of a second empty collection, and shards, of all that can run here."""
+    if find_spec("clickhouse_driver") and servers.clickhouse_there():
+        shards = stack.enter_context(servers.clickhouse())
+        url = f"clickhouse://default:secret@127.0.0.1:{shards[0].port}"
+        yield "ClickHouse, two shards", f"{url}/c?cluster=two", f"{url}/d?cluster=two", shards
+        yield "ClickHouse server", f"{url}/a", f"{url}/b", []
+    else:
+        say(f"  ClickHouse servers: skipped. {servers.MISSING_CLICKHOUSE}; pip install '.[clickhouse]'")
     if find_spec("psycopg") and servers.postgres_programs():
         url = stack.enter_context(servers.postgres())
         yield "PostgreSQL", f"{url}?schema=a", f"{url}?schema=b", []
     else:
         say(f"  PostgreSQL: skipped. {servers.MISSING_POSTGRES}")
-    if find_spec("clickhouse_driver") and servers.clickhouse_there():
-        shards = stack.enter_context(servers.clickhouse())
-        url = f"clickhouse://default:secret@127.0.0.1:{shards[0].port}"
-        yield "ClickHouse server", f"{url}/a", f"{url}/b", []
-        yield "ClickHouse, two shards", f"{url}/c?cluster=two", f"{url}/d?cluster=two", shards
-    else:
-        say(f"  ClickHouse servers: skipped. {servers.MISSING_CLICKHOUSE}; pip install '.[clickhouse]'")
-    if find_spec("chdb"):
-        yield "ClickHouse in process (chdb)", f"clickhouse://{BUILD / 'chdb'}", "", []
-    else:
-        say("  ClickHouse in process: skipped. pip install '.[engines]'")
     if find_spec("qdrant_edge"):
         yield "Qdrant in process (edge)", f"qdrant://{BUILD / 'qdrant'}", "", []
     else:
         say("  Qdrant in process: skipped. pip install '.[engines]'")
+    if find_spec("chdb"):
+        yield "ClickHouse in process (chdb)", f"clickhouse://{BUILD / 'chdb'}", "", []
+    else:
+        say("  ClickHouse in process: skipped. pip install '.[engines]'")
 
 
 def shard_down(remote: Remote, shards: Sequence[servers.Shard], reference: Reference) -> None:

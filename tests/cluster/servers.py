@@ -125,6 +125,9 @@ def postgres() -> Iterator[str]:
             )  # fmt: skip
         try:
             wait_for(port, process, place / "log")
+            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            while subprocess.run(ready, check=False).returncode and process.poll() is None:
+                time.sleep(0.05)
             yield f"postgresql://tester:secret@127.0.0.1:{port}/postgres"
         finally:
             end(process, signal.SIGINT)
