@@ -9,6 +9,7 @@
 The floor plan, from the roof down; a module imports from floors below its own (ARCHITECTURE.md walks through it):
 
     cli/             the command line
+    transfer/        the same collection in a distributed engine: connect, move, verify
     training/        fine-tuning, distillation, adaptation to a database
     evaluation/      quality on judged queries
     database         SpladeLite: every public method
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
         ModelMismatch,
         NotADatabase,
         ReadOnly,
+        ServerError,
         SpladeLiteError,
         TrainingError,
         UnfindableText,
+        Unfinished,
+        Unsupported,
         UnsupportedFormat,
         WrongType,
     )
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     )
     from spladelite.search.query_weights import QueryInput
     from spladelite.search.request import Rerank, Where, WhereArgs
+    from spladelite.transfer.connect import connect
 
 __version__ = "0.1.0"
 
@@ -112,6 +117,7 @@ __all__ = [
     "ReadOnly",
     "Rerank",
     "Row",
+    "ServerError",
     "SparseVectors",
     "SpladeLite",
     "SpladeLiteError",
@@ -121,10 +127,13 @@ __all__ = [
     "Tokens",
     "TrainingError",
     "UnfindableText",
+    "Unfinished",
+    "Unsupported",
     "UnsupportedFormat",
     "Where",
     "WhereArgs",
     "WrongType",
+    "connect",
     "load_encoder",
 ]
 
@@ -140,6 +149,7 @@ _ROOMS = (
     "search.request",
     "search.query_weights",
     "database",
+    "transfer.connect",
 )
 
 

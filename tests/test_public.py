@@ -27,7 +27,7 @@ def exceptions() -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(spladelite.__all__) == {*CLASSES, *ALIASES, *exceptions(), "load_encoder", "__version__"}
+    assert set(spladelite.__all__) == {*CLASSES, *ALIASES, *exceptions(), "connect", "load_encoder", "__version__"}
     assert set(spladelite.__all__) <= set(dir(spladelite))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = spladelite.nothing

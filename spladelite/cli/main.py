@@ -127,5 +127,7 @@ for _command in (create_index, backup, export, sql, feedback):
 main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
+main.add_command(_Lazy("move", "spladelite.cli.transfer:move", "Copy a database to another engine, or back."))
+main.add_command(_Lazy("verify", "spladelite.cli.transfer:verify", "Compare the answers of two collections."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
 main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))
