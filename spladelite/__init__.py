@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Term,
         TermMatch,
         Tokens,
+        WebExport,
     )
 
 __all__ = [
@@ -99,6 +100,7 @@ __all__ = [
     "TermMatch",
     "Tokens",
     "UnsupportedFormat",
+    "WebExport",
     "WrongType",
 ]
 

@@ -23,7 +23,7 @@ from spladelite.file_models import FileModel
 from spladelite.file_models_dense import FileDense
 from spladelite.index.settings import Meta, Settings, create_meta, read_meta
 from spladelite.progress import Progress, ticking
-from spladelite.records import Document, Finding, Row, Stats
+from spladelite.records import Document, Finding, Row, Stats, WebExport
 from spladelite.search.query_weights import weigher
 from spladelite.search.searcher import Searcher
 from spladelite.search.sql_functions import register
@@ -196,6 +196,31 @@ class Handle:
             if meta.slim:
                 raise InvalidInput(f"{self._path} is a slim export; export the rows from the full database")
             export_rows(connection, meta.layout, temporary, advance)
+
+    def export_web(self, path: str | os.PathLike[str], progress: Progress = None) -> WebExport:
+        """Write a folder that any static web host can serve and a browser can search, with a page to try it.
+
+        docs/web.md tells how to publish it, and what the JavaScript module in it can do.
+
+        Args:
+            path: a new or empty folder, or one with an earlier export, which is replaced when the new one is complete;
+                of the page, files that were changed by hand stay.
+            progress: as for :meth:`~spladelite.database.SpladeLite.add`.
+
+        Raises:
+            InvalidInput: the folder holds something else.
+        """
+        from spladelite.upkeep.web.encoder import web_encoder
+        from spladelite.upkeep.web.site import export_site
+
+        with (
+            self._connections.read() as connection,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            view = self._searcher.view(connection)
+            self._is_current(view.snapshot.meta)
+            encoder = web_encoder(self._model.load)
+            return export_site(connection, view.snapshot, encoder, os.fspath(path), advance)
 
     def close(self) -> None:
         """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
