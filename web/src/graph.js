@@ -173,32 +173,45 @@ function dotProducts(x, rows, count, width, size, out, scale, shift) {
   }
 }
 
-/** The same with bytes: sums of products stay whole numbers. */
+const PAIR = 2 ** 26; // sums of products of bytes stay below half of it
+
+/**
+ * The same with bytes. Two rows of x share one double, a + b · 2^26: a multiplication does the work of two, and the sums,
+ * whole numbers below 2^52, are exact. Three such pairs at a time keep the weights in registers.
+ */
 function integerDotProducts(x, rows, count, width, size, out, scale) {
-  let t = 0;
-  for (; t + 4 <= count; t += 4) {
-    const [a, b, c, d] = [t * width, (t + 1) * width, (t + 2) * width, (t + 3) * width];
+  const pairs = Math.ceil(count / 2);
+  const packed = new Float64Array(pairs * width);
+  for (let t = 0; t < count; t++) {
+    for (let k = 0; k < width; k++) packed[(t >> 1) * width + k] += x[t * width + k] * (t & 1 ? PAIR : 1);
+  }
+  const put = (pair, n, sum) => {
+    const high = Math.round(sum / PAIR);
+    out[2 * pair * size + n] = (sum - high * PAIR) * scale;
+    if (2 * pair + 1 < count) out[(2 * pair + 1) * size + n] = high * scale;
+  };
+  let pair = 0;
+  for (; pair + 3 <= pairs; pair += 3) {
+    const [a, b, c] = [pair * width, (pair + 1) * width, (pair + 2) * width];
     for (let n = 0, w = 0; n < size; n++) {
-      let [s0, s1, s2, s3] = [0, 0, 0, 0];
+      let s0 = 0, s1 = 0, s2 = 0; // prettier-ignore
       for (let k = 0; k < width; k++, w++) {
         const weight = rows[w];
-        s0 = (s0 + x[a + k] * weight) | 0;
-        s1 = (s1 + x[b + k] * weight) | 0;
-        s2 = (s2 + x[c + k] * weight) | 0;
-        s3 = (s3 + x[d + k] * weight) | 0;
+        s0 += packed[a + k] * weight;
+        s1 += packed[b + k] * weight;
+        s2 += packed[c + k] * weight;
       }
-      out[t * size + n] = s0 * scale;
-      out[(t + 1) * size + n] = s1 * scale;
-      out[(t + 2) * size + n] = s2 * scale;
-      out[(t + 3) * size + n] = s3 * scale;
+      put(pair, n, s0);
+      put(pair + 1, n, s1);
+      put(pair + 2, n, s2);
     }
   }
-  for (; t < count; t++) {
-    const a = t * width;
+  for (; pair < pairs; pair++) {
+    const a = pair * width;
     for (let n = 0, w = 0; n < size; n++) {
       let sum = 0;
-      for (let k = 0; k < width; k++, w++) sum = (sum + x[a + k] * rows[w]) | 0;
-      out[t * size + n] = sum * scale;
+      for (let k = 0; k < width; k++, w++) sum += packed[a + k] * rows[w];
+      put(pair, n, sum);
     }
   }
 }

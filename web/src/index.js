@@ -80,6 +80,7 @@ export class Database {
     if (!Number.isInteger(k) || k < 1) throw new SpladeLiteError(`k is ${k}; give a whole number of at least 1`);
     if (typeof minScore !== "number" || Number.isNaN(minScore)) throw new SpladeLiteError(`minScore is ${minScore}; give a number`);
     const allowed = where === undefined || where === null ? null : this.#allowed(where);
+    allowed?.catch(() => {}); // it is awaited below, after the query's weights
     const weights = await this.weigh(query, encoder);
     signal?.throwIfAborted();
     const [lists, scales, mask] = await Promise.all([this.#termLists(weights.map(([term]) => term)), this.#scales(), allowed]);

@@ -108,7 +108,8 @@ def export_site(
         counts, dead = np.zeros(vocabulary, np.int64), np.zeros(vocabulary, np.int64)
         for postings in term_lists(connection, snapshot, numbering):
             counts[postings.term], dead[postings.term] = len(postings.passages), postings.dead
-            file("lists").append(encode_list(postings.passages, passages, postings.impacts.tobytes()))
+            if len(postings.passages):
+                file("lists").append(encode_list(postings.passages, passages, postings.impacts.tobytes()))
         file("scales").append(_zipped(_planes(numbering.scales)))
         columns = Columns()
         blocks, per_document = _write_texts(file("texts"), stored_documents(connection, numbering), columns, advance)
@@ -119,7 +120,7 @@ def export_site(
         if len(columns) > MAX_FIELDS:
             notes.append(f"filters work on the {MAX_FIELDS} most frequent of {len(columns)} metadata fields")
         if encoder.graph:
-            file("encoder").append(_zipped(encoder.graph))
+            file("encoder").append(_zipped(encoder.graph, 6))
         if encoder.rows:
             file("rows").append(encoder.rows)
         header = {
@@ -226,8 +227,8 @@ def _container(header: dict[str, Any], sections: dict[str, bytes]) -> bytes:
     return b"".join([len(text).to_bytes(4, "little"), text, *sections.values()])
 
 
-def _zipped(content: bytes) -> bytes:
-    return gzip.compress(content, 9, mtime=0)  # no time: the same content has the same name
+def _zipped(content: bytes, level: int = 9) -> bytes:
+    return gzip.compress(content, level, mtime=0)  # no time: the same content has the same name
 
 
 def _write_page(folder: Path, contents: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
