@@ -170,7 +170,7 @@ function casefold(text) {
   return Array.from(text, (character) => {
     if (character === "\u0131") return character; // the dotless i stays
     if (/[\u13a0-\u13f5\u13f8-\u13fd\uab70-\uabbf]/.test(character)) return character.toUpperCase(); // Cherokee folds up
-    return character.toUpperCase().toLowerCase();
+    return character.toLowerCase().toUpperCase().toLowerCase();
   }).join("").replaceAll("\u03c2", "\u03c3"); // prettier-ignore
 }
 
