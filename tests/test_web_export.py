@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from web_host import host
 
-from spladelite import InvalidInput, SpladeLite
-from spladelite.encoders.base import Encoder
+from spladelite import Encoder, InvalidInput, SpladeLite, load_encoder
 from spladelite.upkeep.web.graph import read_graph
 
 WEB = Path(__file__).parents[1] / "web"
@@ -174,8 +173,7 @@ def test_an_export_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
 
 
 def test_a_model_that_no_browser_runs_is_told(tmp_path: Path) -> None:
-    with SpladeLite(":memory:") as db:
-        bundled = db._model.load()
+    bundled = load_encoder(None)
 
     class Model:
         """The bundled model as somebody's own object."""
@@ -208,8 +206,6 @@ def test_the_command(database: SpladeLite, tmp_path: Path) -> None:
 
 def test_the_graph_is_read_as_onnx_reads_it() -> None:
     onnx = pytest.importorskip("onnx")
-    from spladelite.encoders.registry import load_encoder
-
     encoder: Any = load_encoder(None)
     content = (encoder.query.folder.path / encoder.query.route.file).read_bytes()
     ours, theirs = read_graph(content), onnx.load_from_string(content).graph

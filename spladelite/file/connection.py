@@ -1,4 +1,4 @@
-"""The only module that opens a database file: connections, transactions, exceptions, hardening.
+"""The connections of one open database: transactions, exceptions, hardening.
 
 One connection a thread, and another for the SQL that a user writes, which cannot write. While a file is open for
 writing it is in WAL mode with ``synchronous=FULL``: readers never block the writer, and an acknowledged commit survives
@@ -23,22 +23,18 @@ import apsw
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
 from spladelite.file.guard import FileKey, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network, replacing
+from spladelite.file.paths import check_path, immutable_uri, on_network
 from spladelite.file.sqlite import (
-    BUSY_TIMEOUT_MS,
     Clock,
-    backup,
     fetch,
     harden,
-    int_array,
     leave_wal,
     leave_wal_later,
     only_reading,
+    open_file,
     set_journal,
     translated,
 )
-
-__all__ = ["BUSY_TIMEOUT_MS", "Connections", "Durability", "backup", "fetch", "int_array", "replacing", "translated"]
 
 PATIENCE = 10.0  # seconds that close() and fork wait for calls in other threads
 LOG_LIMIT = 64 << 20  # bytes that the WAL file keeps after a checkpoint
@@ -252,9 +248,9 @@ class Connections:
         writes = not (self.read_only or guest)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
         if self._immutable:
-            connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
+            connection = open_file(immutable_uri(self.path), flags | apsw.SQLITE_OPEN_URI)
         else:
-            connection = apsw.Connection(self.path, flags=flags)
+            connection = open_file(self.path, flags)
         try:
             if self._key is None and not self.memory:
                 self._key = protect(self.path)
