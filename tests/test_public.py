@@ -15,6 +15,7 @@ from spladelite import errors
 CLASSES = {
     "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
+    "WebExport",
 }  # fmt: skip
 ALIASES = {"Durability", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
 

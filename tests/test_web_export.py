@@ -244,17 +244,25 @@ def hits(db: SpladeLite, query: Any, **options: Any) -> list[dict[str, Any]]:
 
 def cases(db: SpladeLite) -> list[dict[str, Any]]:
     """Searches with what Python finds, as JSON."""
-    made = []
+    made: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for query in QUERIES:
         for encoder in ("idf", "model"):
             python = {"encoder": None if encoder == "model" else encoder}
             made.append(({"query": query, "options": {"encoder": encoder, "k": 5}}, {"query": query, "k": 5, **python}))
     for where in FILTERS:
-        options = {"encoder": "idf", "k": 50, "where": where}
-        made.append(({"query": "the year of bread and a car", "options": options}, {"query": "the year of bread and a car", **options}))
+        options: dict[str, Any] = {"encoder": "idf", "k": 50, "where": where}
+        made.append(
+            (
+                {"query": "the year of bread and a car", "options": options},
+                {"query": "the year of bread and a car", **options},
+            )
+        )
     made.append(({"query": {"2482": 1.5, "7852": 0.5}, "options": {}}, {"query": {2482: 1.5, 7852: 0.5}}))
     made.append(
-        ({"query": "bread", "options": {"minScore": 3, "k": 50}}, {"query": "bread", "min_score": 3, "k": 50, "encoder": "idf"})
+        (
+            {"query": "bread", "options": {"minScore": 3, "k": 50}},
+            {"query": "bread", "min_score": 3, "k": 50, "encoder": "idf"},
+        )
     )
     return [{**case, "hits": hits(db, **python)} for case, python in made]
 
@@ -289,10 +297,138 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
         hosts = {"ranges": address, "whole": whole, "compressing": compressing}
         run = subprocess.run(
             [node(), "--test", "--test-reporter=tap", str(WEB / "test")],
-            env={**os.environ, "SPLADELITE_HOSTS": json.dumps(hosts), "SPLADELITE_EXPECTED": str(tmp_path / "expected.json")},
+            env={
+                **os.environ,
+                "SPLADELITE_HOSTS": json.dumps(hosts),
+                "SPLADELITE_EXPECTED": str(tmp_path / "expected.json"),
+            },
             capture_output=True,
             text=True,
             timeout=120,
         )
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert "# skipped 0" in run.stdout, run.stdout[-2000:]
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, or whatever CHROMIUM names."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("needs a Chromium: no command `chromium` was found, and CHROMIUM names none")
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page in a fresh profile that may not complain on the console."""
+    context = browser.new_context()
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.set_default_timeout(20_000)
+    yield opened
+    context.close()
+    assert [text for text in complaints if "ERR_INTERNET_DISCONNECTED" not in text] == []  # that is meant
+
+
+SEARCH = """async ([address, cases]) => {
+  const { open } = await import(address + "spladelite/index.js");
+  const db = await open(address);
+  const found = [];
+  for (const { query, options } of cases) {
+    const { hits } = await db.search(query, options);
+    found.push(hits.map(({ id, score }) => [id, score]));
+  }
+  return found;
+}"""
+
+
+def test_chromium_finds_what_python_finds(page: Any, database: SpladeLite, site: Path) -> None:
+    expected = cases(database)
+    with host(site) as address:
+        page.goto(address)
+        found = page.evaluate(SEARCH, [address, [{k: v for k, v in case.items() if k != "hits"} for case in expected]])
+    for case, hits_ in zip(expected, found, strict=True):
+        assert [id for id, _ in hits_] == [hit["id"] for hit in case["hits"]]
+        assert [score for _, score in hits_] == pytest.approx([hit["score"] for hit in case["hits"]], rel=1e-5)
+
+
+def test_the_page_searches_explains_and_filters(page: Any, site: Path) -> None:
+    with host(site) as address:
+        page.goto(address)
+        page.get_by_role("searchbox", name="Search").fill("bread to cut")
+        page.locator("#hits li").first.wait_for()
+        assert page.locator("#hits h2").first.text_content() == "bread"
+        assert "bread" in page.locator("#hits li").first.locator("mark").all_text_contents()
+        assert "The best" in page.get_by_role("status").text_content()
+        page.locator("#hits li").first.get_by_text("Why: score").click()
+        page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).wait_for()
+        page.get_by_text("SPLADE", exact=True).click()
+        page.locator("#hits .why .added").first.wait_for(state="attached")
+        assert "way=model" in page.url
+        page.get_by_text("Filters").click()
+        page.get_by_label("kind").select_option(index=1)
+        page.wait_for_function("document.querySelectorAll('#hits li').length < 10")
+        page.reload()
+        page.locator("#hits li").first.wait_for()
+        assert page.get_by_role("searchbox").input_value() == "bread to cut"
+
+
+def test_what_documents_say_is_shown_as_text(page: Any, site: Path) -> None:
+    with host(site) as address:
+        page.goto(f"{address}?q=html+injection+browsers")
+        first = page.locator("#hits li").first
+        first.wait_for()
+        assert "<script>alert('x')</script> & <b>bold</b>" in first.text_content()
+        assert page.locator("#hits b, #hits script").count() == 0
+
+
+def test_without_a_network(page: Any, site: Path) -> None:
+    with host(site) as address:
+        page.goto(f"{address}?q=bread")
+        page.locator("#hits li").first.wait_for()
+        page.evaluate("navigator.serviceWorker.ready.then(() => new Promise((done) => setTimeout(done, 200)))")
+    page.context.set_offline(True)
+    page.reload()
+    page.locator("#hits li").first.wait_for()
+    assert "nothing fetched" in page.get_by_role("status").text_content()
+    page.get_by_role("searchbox").fill("geese on rocks")
+    page.get_by_text("cannot be reached, and this part of the database was not kept").wait_for()
+
+
+def test_kept_for_use_without_a_network(page: Any, site: Path) -> None:
+    with host(site) as address:
+        page.goto(address)
+        page.get_by_role("button", name="Keep for use without a network").click()
+        page.get_by_role("button", name="Works without a network").wait_for()
+        page.evaluate("navigator.serviceWorker.ready.then(() => new Promise((done) => setTimeout(done, 200)))")
+    page.context.set_offline(True)
+    page.goto(f"{address}?q=geese+on+rocks&way=model")
+    page.locator("#hits li").first.wait_for()
+    assert page.locator("#hits h2").first.text_content() == "long"
+
+
+def test_a_host_without_ranges_is_told_on_the_page(page: Any, site: Path) -> None:
+    with host(site, "whole") as address:
+        page.goto(f"{address}?q=bread")
+        page.get_by_role("alert").filter(has_text="with the whole file").wait_for()
+        page.locator("#hits li").first.wait_for()
+
+
+def test_a_page_opened_as_a_file_says_what_to_do(browser: Any, site: Path) -> None:
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto((site / "index.html").as_uri())
+    assert "python3 -m http.server" in opened.get_by_role("status").text_content()
+    context.close()

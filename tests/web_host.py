@@ -26,8 +26,8 @@ TYPES = {
 def host(folder: Path, kind: Kind = "ranges") -> Iterator[str]:
     """Serve ``folder``; gives its address, with a slash at the end.
 
-    ``"ranges"`` answers range requests as they should be, ``"whole"`` with the whole file, and ``"compressing"`` with the
-    whole file, gzipped.
+    ``"ranges"`` answers range requests as they should be, ``"whole"`` with the whole file, and ``"compressing"``
+    with the whole file, gzipped.
     """
     root = folder.resolve()
 

@@ -228,9 +228,7 @@ def backup(database: str, target: str, as_json: bool) -> None:
 @click.option("--web", is_flag=True, help="A folder that any static web host serves and a browser searches.")
 @model_option
 @as_json
-def export(
-    database: str, target: str, slim: bool, rows: bool, web: bool, model: str | None, as_json: bool
-) -> None:
+def export(database: str, target: str, slim: bool, rows: bool, web: bool, model: str | None, as_json: bool) -> None:
     """Write a compact copy for shipping to TARGET.
 
     It also opens in read-only folders.

@@ -48,7 +48,7 @@ async function start() {
     search(0);
   });
   $("query").addEventListener("input", () => search(150));
-  $("form").addEventListener("change", () => search(0));
+  $("ways").addEventListener("change", () => search(0));
   $("fields").addEventListener("change", () => search(0));
   navigator.serviceWorker?.register("worker.js").catch(() => {});
   await search(0);

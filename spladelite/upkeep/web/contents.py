@@ -46,7 +46,7 @@ class Numbering:
     Attributes:
         passage_ids: int64 ``(P,)``, ascending; a passage's number is its place here.
         scales: float32 ``(P,)``.
-        of_part: for each segment and then each part of the tail, int64 ``(n,)``: the number of each passage, -1 if dead.
+        of_part: for each segment, then each part of the tail, int64 ``(n,)``: the passages' numbers, -1 if dead.
         indexed: passages that the index has, dead ones included.
     """
 

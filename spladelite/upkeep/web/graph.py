@@ -82,9 +82,7 @@ def read_graph(content: bytes) -> Graph:
 def write_graph(graph: Graph, settings: dict[str, Any]) -> tuple[bytes, bytes]:
     """The graph and the rows of the module docstring; ``settings`` go into the header."""
     header: dict[str, Any] = {
-        "nodes": [
-            {"op": node.op, "in": node.inputs, "out": node.outputs, **node.attributes} for node in graph.nodes
-        ],
+        "nodes": [{"op": node.op, "in": node.inputs, "out": node.outputs, **node.attributes} for node in graph.nodes],
         "input": graph.inputs[0],
         "output": graph.outputs[0],
         "tensors": {},
@@ -98,9 +96,7 @@ def write_graph(graph: Graph, settings: dict[str, Any]) -> tuple[bytes, bytes]:
         if _fetched_by_row(graph, name, tensor):
             width = len(tensor.content) // tensor.shape[0]
             header["rows"][name] = [tensor.dtype, list(tensor.shape), row_start, width + 4]
-            rows += [
-                with_checksum(tensor.content[i : i + width]) for i in range(0, len(tensor.content), width)
-            ]
+            rows += [with_checksum(tensor.content[i : i + width]) for i in range(0, len(tensor.content), width)]
             row_start += len(tensor.content) + 4 * tensor.shape[0]
             continue
         header["tensors"][name] = [tensor.dtype, list(tensor.shape), start]

@@ -140,7 +140,7 @@ def export_site(
             "documents": varints(per_document) if passages > len(per_document) else b"",
         }
         file("boot").append(_zipped(_container(header, sections)))
-        contents = {
+        contents: dict[str, Any] = {
             "format": FORMAT,
             "writer": "spladelite",
             "documents": len(per_document),
@@ -245,10 +245,8 @@ def _write_page(folder: Path, contents: dict[str, Any], earlier: dict[str, Any])
         digest = hashlib.sha256(content).hexdigest()
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        if name in PAGE and path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() not in (
-            digest,
-            known.get(name),
-        ):
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if name in PAGE and path.exists() else digest
+        if found not in (digest, known.get(name)):
             notes.append(f"{name} was changed since it was exported and stays as it is")
             contents["page"][name] = known.get(name, digest)
             continue
