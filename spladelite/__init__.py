@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         Term,
         TermMatch,
         Tokens,
+        WebExport,
     )
     from spladelite.search.query_weights import QueryInput
     from spladelite.search.request import Rerank, Where, WhereArgs
@@ -130,6 +131,7 @@ __all__ = [
     "Unfinished",
     "Unsupported",
     "UnsupportedFormat",
+    "WebExport",
     "Where",
     "WhereArgs",
     "WrongType",

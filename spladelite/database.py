@@ -44,7 +44,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
-from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term
+from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term, WebExport
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -731,6 +731,30 @@ class SpladeLite:
             if meta.slim:
                 raise InvalidInput(f"{self._session.path} is a slim export; export the rows from the full database")
             export_rows(connection, meta.layout, temporary, advance)
+
+    def export_web(self, path: str | os.PathLike[str], progress: Progress = None) -> WebExport:
+        """Write a folder that any static web host can serve and a browser can search, with a page to try it.
+
+        docs/web.md tells how to publish it, and what the JavaScript module in it can do.
+
+        Args:
+            path: a new or empty folder, or one with an earlier export, which is replaced when the new one is complete;
+                files of the page that were changed by hand stay.
+            progress: as for :meth:`add`.
+
+        Raises:
+            InvalidInput: the folder holds something else.
+        """
+        from spladelite.upkeep.web.encoder import web_encoder  # here: few need it
+        from spladelite.upkeep.web.site import export_site
+
+        with (
+            self._session.index.view() as view,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            self._session.models.follow(view.snapshot.meta)
+            encoder = web_encoder(self._session.models.sparse.load)
+            return export_site(view.connection, view.snapshot, encoder, os.fspath(path), advance)
 
     def close(self) -> None:
         """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""

@@ -317,6 +317,23 @@ class Finding:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class WebExport:
+    """What ``export_web()`` has written.
+
+    Attributes:
+        documents, passages: how many.
+        files, bytes: the data files, without the page.
+        notes: what the folder cannot do, and what of the page was left as it is.
+    """
+
+    documents: int
+    passages: int
+    files: int
+    bytes: int
+    notes: tuple[str, ...]
+
+
 class Row(tuple[Any, ...]):
     """A row of ``db.sql()``: a tuple whose values also go by column name, ``row["id"]``; ``dict(row)`` works."""
 

@@ -16,6 +16,7 @@ CLASSES = {
     "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "Finding", "Hit", "PartMatch", "Passage",
     "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
+    "WebExport",
 }  # fmt: skip
 ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
 
