@@ -22,8 +22,8 @@ import apsw
 
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
-from spladelite.file.guard import FileKey, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network, replacing
+from spladelite.file.guard import FileKey, file_key, protect, release
+from spladelite.file.paths import check_path, immutable_uri, on_network, replacing, resolved
 from spladelite.file.sqlite import (
     BUSY_TIMEOUT_MS,
     Clock,
@@ -49,12 +49,19 @@ Durability = Literal["full", "fast"]
 _STRANGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
 
 
+_WHO_DELETES = (
+    "Only SQLite may delete it; another copy of SQLite in this process does, when it closes the file: "
+    "use db.sql() instead, or another process"
+)
+
+
 class _Seat:
     """A thread's connections. When the thread is gone, the next new one takes its seat."""
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.connection: apsw.Connection | None = None
+        self.log: FileKey | None = None  # the log that `connection` writes to
         self.guest: apsw.Connection | None = None  # runs the user's SQL
         self.clock = Clock()
         self.depth = 0  # calls that use it, one inside the other
@@ -84,8 +91,9 @@ class Connections:
         create: Callable[[apsw.Connection], None],
         indexes: Callable[[apsw.Connection], set[str]],
     ) -> None:
-        self.path = path
         self.memory = path == ":memory:"
+        # Once and for all: threads open it later, when the process may be in another folder, or a link lead elsewhere.
+        self.path = path if self.memory else resolved(path)
         self.read_only = read_only or immutable
         self.frozen = ""  # why the file, although it could be written, must not be
         self.closed = False
@@ -96,12 +104,12 @@ class Connections:
         self._indexes = indexes
         self._warned = False
         self._torn = False  # the process was forked in the middle of a call
-        self._key: FileKey | None = None
+        self._key: FileKey | None = None  # which file was opened
         self._seats: list[_Seat] = []
         self._local = threading.local()
         self._new_locks()
         if not self.memory:
-            check_path(path, self.read_only, immutable)
+            check_path(self.path, self.read_only, immutable)
         forks.watch(self)
 
     # --- transactions ------------------------------------------------------------------------------------------------
@@ -126,14 +134,44 @@ class Connections:
     def write(self) -> Iterator[apsw.Connection]:
         """A write transaction: all of it or, after an exception, nothing of it."""
         self.require_writable()
-        with self._call() as (seat, connection):
+        with self._call() as (seat, _):
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                connection = self._begin_immediate(seat)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 self._roll_back(seat)
                 raise
+            if not self._log_is_there(seat):
+                self._abandon(seat)
+                raise DatabaseError(
+                    f"the file {self.path}-wal was deleted while this call wrote to it, and what it wrote may be lost: "
+                    f"repeat the call. {_WHO_DELETES}"
+                )
+
+    def _begin_immediate(self, seat: _Seat) -> apsw.Connection:
+        """Begin to write, to the log that others read too: where ours was deleted, a new connection finds the other."""
+        for _ in range(3):
+            if seat.connection is None:
+                seat.connection = self._open(seat)
+            seat.connection.execute("BEGIN IMMEDIATE")
+            if self._log_is_there(seat):
+                return seat.connection
+            self._abandon(seat)
+        raise DatabaseError(f"the file {self.path}-wal is deleted again and again. {_WHO_DELETES}")
+
+    def _log_is_there(self, seat: _Seat) -> bool:
+        """Whether the log that the connection writes to is the one that the next to open the file will read."""
+        return self.memory or (file_key(self.path) == self._key and file_key(f"{self.path}-wal") == seat.log)
+
+    def _abandon(self, seat: _Seat) -> None:
+        """Close the connections whose log was deleted; what others wrote since must not be overwritten from it."""
+        with self._state:
+            for stale in self._seats:
+                if stale is seat or not stale.depth:
+                    if stale.connection is not None:
+                        stale.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    self._drop(stale)
 
     @contextmanager
     def outside_transaction(self) -> Iterator[apsw.Connection]:
@@ -160,7 +198,7 @@ class Connections:
         """
         with self._call(timeout) as (seat, connection):
             if not self.memory:
-                connection = seat.guest = seat.guest or self._open(seat.clock, guest=True)
+                connection = seat.guest = seat.guest or self._open(seat, guest=True)
             connection.authorizer = only_reading
             try:
                 yield connection
@@ -179,7 +217,7 @@ class Connections:
                 if timeout is not None:
                     seat.clock.deadline = time.monotonic() + timeout
                 if seat.connection is None:
-                    seat.connection = self._open(seat.clock)
+                    seat.connection = self._open(seat)
                 elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
                     self._roll_back(seat)
                 yield seat, seat.connection
@@ -242,25 +280,28 @@ class Connections:
 
     def _drop(self, seat: _Seat) -> None:
         """Close a connection that has seen an error of the disk; the next call opens another."""
-        if not self.memory and seat.connection is not None:
-            seat.connection.close(True)
-            seat.connection = None
+        if not self.memory:
+            for connection in (seat.guest, seat.connection):
+                if connection is not None:
+                    connection.close(True)
+            seat.guest = seat.connection = None
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
-    def _open(self, clock: Clock, guest: bool = False) -> apsw.Connection:
-        writes = not (self.read_only or guest)
+    def _open(self, seat: _Seat, guest: bool = False) -> apsw.Connection:
+        clock, writes = seat.clock, not (self.read_only or guest)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
         if self._immutable:
             connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
         else:
             connection = apsw.Connection(self.path, flags=flags)
         try:
-            if self._key is None and not self.memory:
-                self._key = protect(self.path)
+            if not self.memory:
+                self._same_file()
             harden(connection, clock)
             if writes:
                 self._make_writable(connection, clock)
+                seat.log = file_key(f"{self.path}-wal")
             elif not schema.is_current(connection, self.path):
                 raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
             schema.check_schema(connection, self.path, self._indexes)
@@ -270,6 +311,16 @@ class Connections:
             connection.close(True)
             raise
         return connection
+
+    def _same_file(self) -> None:
+        """What the path names must stay the file that the first connection opened."""
+        if self._key is None:
+            self._key = file_key(self.path) if self._immutable else protect(self.path)
+        elif self._key != file_key(self.path):
+            raise DatabaseError(
+                f"{self.path} is no longer the file that was opened: it was moved or deleted, or another was put in "
+                f"its place; close this handle, and open the file that you mean"
+            )
 
     def _make_writable(self, connection: apsw.Connection, clock: Clock) -> None:
         """Create or migrate; nothing is changed in a file that is not ours."""
@@ -333,7 +384,8 @@ class Connections:
                 raise
             if not self._close_seats() and not on_network(self.path):
                 leave_wal_later(self.path)
-        release(self._key)
+        if not self._immutable:
+            release(self._key)
 
     def _own_seat(self) -> _Seat | None:
         return getattr(self._local, "seat", None)

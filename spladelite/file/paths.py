@@ -17,6 +17,14 @@ from spladelite.file.guard import is_protected
 _NETWORK = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs"))
 
 
+def resolved(path: str) -> str:
+    """The absolute path of the file itself, wherever the process goes and whatever becomes of links."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError) as error:
+        raise NotADatabase(f"{path!r} cannot be opened: {error}") from error
+
+
 def check_path(path: str, read_only: bool, immutable: bool) -> None:
     """Refuse what cannot be a database, in words that SQLite does not have."""
     try:
