@@ -142,6 +142,7 @@ class Connections:
             except BaseException:
                 self._roll_back(seat)
                 raise
+            self._same_file()
             if not self._log_is_there(seat):
                 self._abandon(seat)
                 raise DatabaseError(
@@ -155,6 +156,7 @@ class Connections:
             if seat.connection is None:
                 seat.connection = self._open(seat)
             seat.connection.execute("BEGIN IMMEDIATE")
+            self._same_file()
             if self._log_is_there(seat):
                 return seat.connection
             self._abandon(seat)
@@ -162,7 +164,7 @@ class Connections:
 
     def _log_is_there(self, seat: _Seat) -> bool:
         """Whether the log that the connection writes to is the one that the next to open the file will read."""
-        return self.memory or (file_key(self.path) == self._key and file_key(f"{self.path}-wal") == seat.log)
+        return self.memory or file_key(f"{self.path}-wal") == seat.log
 
     def _abandon(self, seat: _Seat) -> None:
         """Close the connections whose log was deleted; what others wrote since must not be overwritten from it."""
@@ -290,14 +292,17 @@ class Connections:
 
     def _open(self, seat: _Seat, guest: bool = False) -> apsw.Connection:
         clock, writes = seat.clock, not (self.read_only or guest)
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+        self._same_file()
+        flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
+        if writes and self._key is None:
+            flags |= apsw.SQLITE_OPEN_CREATE
         if self._immutable:
             connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
         else:
             connection = apsw.Connection(self.path, flags=flags)
         try:
-            if not self.memory:
-                self._same_file()
+            if self._key is None and not self.memory:
+                self._key = file_key(self.path) if self._immutable else protect(self.path)
             harden(connection, clock)
             if writes:
                 self._make_writable(connection, clock)
@@ -314,9 +319,7 @@ class Connections:
 
     def _same_file(self) -> None:
         """What the path names must stay the file that the first connection opened."""
-        if self._key is None:
-            self._key = file_key(self.path) if self._immutable else protect(self.path)
-        elif self._key != file_key(self.path):
+        if self._key is not None and self._key != file_key(self.path):
             raise DatabaseError(
                 f"{self.path} is no longer the file that was opened: it was moved or deleted, or another was put in "
                 f"its place; close this handle, and open the file that you mean"
@@ -400,13 +403,18 @@ class Connections:
     def _close_seats(self) -> bool:
         """Whether that leaves one plain file, or there is none that this handle may write."""
         plain = True
+        gone = self._key is not None and self._key != file_key(self.path)
         own = self._own_seat()
         seats = [seat for seat in self._seats if seat is own or not seat.depth]
         for guest in [seat.guest for seat in seats if seat.guest is not None]:
             guest.close(True)
         connections = [seat.connection for seat in seats if seat.connection is not None]
         for i, connection in enumerate(connections):
-            if i == len(connections) - 1 and not self.read_only and not self.memory:
+            if gone:  # what was moved away is completed; what has its name now, and that one's log, are left alone
+                with suppress(apsw.Error):
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            elif i == len(connections) - 1 and not self.read_only and not self.memory:
                 plain = leave_wal(connection)
             connection.close(True)
         for seat in seats:
