@@ -51,11 +51,11 @@ def blocks(folder: Path, vectors: np.ndarray, queries: np.ndarray) -> None:
     ids = np.arange(1, len(vectors) + 1)
     with SpladeLite(path, dense=lambda texts: np.zeros((len(texts), vectors.shape[1])), bm25=False) as db:
         start = time.perf_counter()
-        with db._connections.write() as connection:
+        with db._session.connections.write() as connection:
             dense.insert(connection, dense.quantize(ids, ids, vectors))
         built = time.perf_counter() - start
         verified: set[int] = set()
-        with db._connections.read() as connection:
+        with db._session.connections.read() as connection:
             dense.search(connection, queries[0], 10, None, verified)  # the first one verifies every checksum
             size = db.stats().sizes["dense"]
             report("spladelite, int8", built, size, queries, lambda q: dense.search(connection, q, 10, None, verified))

@@ -92,7 +92,7 @@ def measure(
     for name in names:
         for query, hits in zip(queries, db.search_many(queries.values(), k=DEPTH, mode=name), strict=True):
             runs[name][query] = {hit.id: hit.score for hit in hits}
-    with db._connections.read() as connection:
+    with db._session.connections.read() as connection:
         words = {query: len(query_words(connection, text)) for query, text in queries.items()}
     alone = {name: ndcg(qrels, run) for name, run in runs.items()}
     best = max(alone.values())

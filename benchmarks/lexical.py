@@ -70,7 +70,7 @@ def latency(folder: Path, questions: list[str]) -> None:
         for setting in settings():
             for k in DEPTHS:
                 times = []
-                with db._connections.read() as connection:
+                with db._session.connections.read() as connection:
                     for question in questions:
                         start = time.thread_time()
                         lexical.search(connection, question, k)

@@ -6,22 +6,21 @@
     db.add(["A car crashed into a tree.", "Bake the bread for an hour."])
     hits = db.search("automobile accident")
 
-The rooms, in the order in which data flows through them:
+The floor plan, from the roof down; a module imports from floors below its own (ARCHITECTURE.md walks through it):
 
-    database            SpladeLite, the facade: reader (search) and handle (open, look, copy) are its other parts
-    validate, records   what goes in, what comes out; errors: what goes wrong
-    model, encoders/    text -> sparse vector; models/ holds the bundled one
-    chunking, ingest    text -> passages -> stored, batch by batch
-    quantize, postings  float weights -> 8-bit impacts -> bytes
-    connection, guard   the only place that opens a file; migrations/ is its schema
-    documents           the table of documents; passages: their vectors; index: tail, segments, posting rows
-    filters             where= -> the documents that may be found
-    queries, idf        question -> weighted terms
-    snapshot, searcher  one state of the index, and the statement that searches it
-    search, kernels     top-k: in NumPy (the oracle), compiled where that is installed
-    modes               which indexes answer: SPLADE, or lexical (BM25), dense, and their fusion
-    evaluation/         quality on judged queries
-    explain, check      why a hit is a hit; whether the file is sound
+    cli/             the command line
+    training/        fine-tuning, distillation, adaptation to a database
+    evaluation/      quality on judged queries
+    database         SpladeLite: every public method
+    upkeep/          check, repair, re-encoding, exports, figures
+    session          one open file: connections, models, what is kept between calls
+    search/          a request, query weights, ranking, fusion, explanation
+    documents/       texts in and out: files, passages, the table, filters
+    arguments        what callers give, checked;  file_models: a file's encoders
+    index/           bytes, rows, scores: postings, segments, snapshots, kernels
+    file/            SQLite and the disk
+    encoders/        text -> sparse vector; models/ holds the bundled one
+    records, errors  what comes out, and what goes wrong
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
     from spladelite.encoders.base import Encoder
+    from spladelite.encoders.dense import DenseEncoder
+    from spladelite.encoders.registry import load_encoder
     from spladelite.errors import (
         Busy,
         CorruptIndex,
@@ -49,9 +50,12 @@ if TYPE_CHECKING:
         NotADatabase,
         ReadOnly,
         SpladeLiteError,
+        TrainingError,
         UnsupportedFormat,
         WrongType,
     )
+    from spladelite.file.connection import Durability
+    from spladelite.progress import Progress
     from spladelite.records import (
         Document,
         Explanation,
@@ -66,13 +70,20 @@ if TYPE_CHECKING:
         TermMatch,
         Tokens,
     )
+    from spladelite.search.query_weights import QueryInput
+    from spladelite.search.request import Rerank, Where, WhereArgs
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "__version__",
     "Busy",
     "CorruptIndex",
     "DatabaseError",
+    "DenseEncoder",
     "Document",
     "DocumentNotFound",
+    "Durability",
     "Encoder",
     "Explanation",
     "Finding",
@@ -89,7 +100,10 @@ __all__ = [
     "NotADatabase",
     "PartMatch",
     "Passage",
+    "Progress",
+    "QueryInput",
     "ReadOnly",
+    "Rerank",
     "Row",
     "SparseVectors",
     "SpladeLite",
@@ -98,15 +112,32 @@ __all__ = [
     "Term",
     "TermMatch",
     "Tokens",
+    "TrainingError",
     "UnsupportedFormat",
+    "Where",
+    "WhereArgs",
     "WrongType",
+    "load_encoder",
 ]
+
+_ROOMS = (
+    "errors",
+    "records",
+    "progress",
+    "encoders.base",
+    "encoders.dense",
+    "encoders.registry",
+    "file.connection",
+    "search.request",
+    "search.query_weights",
+    "database",
+)
 
 
 def __getattr__(name: str) -> object:
     """Load a public name when it is first used: `spladelite --help` and the errors need neither NumPy nor SQLite."""
     if name in __all__:
-        for room in ("errors", "records", "encoders.base", "database"):
+        for room in _ROOMS:
             module = import_module(f"{__name__}.{room}")
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)

@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, InvalidMetadata, InvalidText, InvalidVector, WrongType
+from spladelite.index.quantize import LARGEST_WEIGHT
 
 Vector = tuple[NDArray[np.int32], NDArray[np.float32]]
-
-# Sums of products of two weights over any vocabulary stay far inside float32.
-LARGEST_WEIGHT = 1e15
 
 
 @dataclass(frozen=True, slots=True, eq=False)

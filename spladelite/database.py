@@ -1,44 +1,53 @@
-"""The facade: one SQLite file, searched with SPLADE. Opening is in :mod:`spladelite.handle`, reading in
-:mod:`spladelite.reader`, writing here."""
+"""The facade: one SQLite file, searched with SPLADE. Every public method is here, and does no work of its own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
-
-import apsw
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
 from spladelite.arguments import (
     NewDocument,
+    check_count,
     check_id,
     check_metadata,
     check_text,
+    check_timeout,
     check_vector,
     content_hash,
     id_list,
     new_documents,
 )
-from spladelite.documents import table as store
+from spladelite.documents import table
 from spladelite.documents.filters import compile_filter, matching_doc_ids
-from spladelite.documents.ingest import Target, encode_documents, ingest
+from spladelite.documents.ingest import Target, ingest, passage_spans
 from spladelite.documents.metadata_index import add_metadata_index
-from spladelite.errors import InvalidInput, ModelMismatch
+from spladelite.errors import InvalidInput
 from spladelite.file.connection import Durability
-from spladelite.file_models import FileModel
-from spladelite.handle import Where, WhereArgs, not_found
-from spladelite.index import words as lexical
+from spladelite.file.paths import replacing
+from spladelite.file.sqlite import backup
+from spladelite.file.user_sql import run_user_sql
+from spladelite.file_models import FileModels
+from spladelite.index import words
+from spladelite.index.quantize import drop_small_weights
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.progress import Progress, ticking
-from spladelite.reader import Reader
-from spladelite.records import Finding
+from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term
+from spladelite.search import run
+from spladelite.search.explain import expansion, highlight, read_terms
+from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
+from spladelite.search.request import Rerank, Where, WhereArgs, check_request
+from spladelite.search.searcher import explain_sql
+from spladelite.session import Session
+from spladelite.upkeep.check import check as check_file
 from spladelite.upkeep.reencode import reencode
-from spladelite.upkeep.repair import repair as repair_database
+from spladelite.upkeep.repair import repair as repair_file
+from spladelite.upkeep.slim import make_slim
+from spladelite.upkeep.stats import read_stats
 
 
-class SpladeLite(Reader):
+class SpladeLite:
     """Learned sparse search over one SQLite file.
 
     Open ``path``, or create it. A new file records its model, vocabulary and quantisation; opening it again needs no
@@ -89,11 +98,215 @@ class SpladeLite(Reader):
         segment_size: int | None = None,
     ) -> None:
         settings = Settings.given(min_weight, tail_size, segment_size, bm25)
-        super().__init__(
-            path, model, dense, read_only=read_only, immutable=immutable, durability=durability, settings=settings
+        self._session = Session(
+            path,
+            FileModels(model, dense),
+            settings,
+            read_only=read_only,
+            immutable=immutable,
+            durability=durability,
         )
+        self._connections = self._session.connections
 
-    # --- writing -----------------------------------------------------------------------------------------------------
+    # --- searching ----------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: QueryInput,
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+        rerank: Rerank | None = None,
+        rerank_top: int = 50,
+        timeout: float | None = None,
+    ) -> list[Hit]:
+        """The exact k best documents, best first.
+
+        A document scores as its best passage: the inner product of the query's weights with the passage's stored
+        weights. Ties go to the document that was stored first. Nothing scores 0: fewer than k may match.
+
+        Args:
+            query: a text, or a sparse vector ``{term_id: weight}``.
+            k: how many, at least 1.
+            where: only documents that match, decided before ranking: a dict such as
+                ``{"year": {"$gte": 2020}, "lang": "en"}``, or a SQL condition over the columns ``id``, ``text``,
+                ``metadata`` (JSON) and ``doc_id``.
+            where_args: values for ``?`` or ``:name`` in a SQL ``where``.
+            min_score: leave out documents that score less.
+            encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
+            mode: ``"splade"``, ``"bm25"``, ``"dense"``, or ``"hybrid"`` for all that the file has, fused. A hybrid
+                fuses the best 200 documents of each part, or k if that is more.
+            weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
+                by the query's length, see :func:`spladelite.search.fusion.default_weights`.
+            fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
+                weighted reciprocal ranks.
+            rerank: a function of the query and a list of passages that returns a score for each, such as a
+                cross-encoder's; the hits are ordered by it and show it as their score.
+            rerank_top: how many hits are found for it, or k if that is more.
+            timeout: seconds after which SQLite's part of the search (filter, posting lists, documents) is ended.
+
+        Returns:
+            Hits; an empty list for an empty query, or one without a known term.
+
+        Raises:
+            InvalidInput, InvalidFilter, InvalidVector, WrongType: what is wrong with an argument.
+            Interrupted: the timeout has passed.
+            CorruptIndex: a row of the file contradicts itself.
+        """
+        request = check_request(
+            k=k,
+            where=where,
+            where_args=where_args,
+            min_score=min_score,
+            encoder=encoder,
+            mode=mode,
+            weights=weights,
+            fusion=fusion,
+            timeout=timeout,
+        )
+        return run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top"))
+
+    def search_many(
+        self,
+        queries: Iterable[QueryInput],
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+        timeout: float | None = None,
+    ) -> list[list[Hit]]:
+        """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
+        request = check_request(
+            k=k,
+            where=where,
+            where_args=where_args,
+            min_score=min_score,
+            encoder=encoder,
+            mode=mode,
+            weights=weights,
+            fusion=fusion,
+            timeout=timeout,
+        )
+        return run.search_many(self._session.index, request, check_queries(queries))
+
+    def explain(
+        self,
+        query: QueryInput,
+        id: str,
+        encoder: str | None = None,
+        mode: str = "splade",
+        weights: Mapping[str, float] | None = None,
+        fusion: str = "convex",
+    ) -> Explanation:
+        """Why the document has its score for the query, term by term; the contributions sum to the score.
+
+        In another mode than ``"splade"`` it is the parts' contributions that sum to the score, which is that of a
+        search with k up to 200.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        request = check_request(encoder=encoder, mode=mode, weights=weights, fusion=fusion)
+        return run.explain(self._session.index, request, query, check_id(id))
+
+    def expand(self, text: str, side: str = "document") -> list[Term]:
+        """The weighted terms of a text as the index (``side="document"``) or a search (``"query"``) sees it.
+
+        Strongest first; expansions, terms that the text does not contain, are marked. A text longer than the model's
+        window is shown as the largest weight of each term over its passages.
+        """
+        if side not in ("document", "query"):
+            raise InvalidInput(f"side is {side!r}; give 'document' or 'query'")
+        check_text(text, "text")
+        encoder = self._session.models.sparse.load()
+        if side == "query":
+            weights = encoder.encode_queries([text]).dicts()[0]
+        else:
+            passages = [text[start:end] for start, end in passage_spans(text, encoder)]
+            weights = {}
+            for row in drop_small_weights(encoder.encode_documents(passages), self._session.meta.min_weight).dicts():
+                weights |= {term: max(weight, weights.get(term, 0.0)) for term, weight in row.items()}
+        with self._connections.read() as connection:
+            literal = set(encoder.tokenize(text).term_ids.tolist())
+            return expansion(weights, read_terms(connection, weights), literal)
+
+    def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
+        """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
+        tokens = self._session.models.sparse.load().tokenize(hit.passage.text)
+        return highlight(hit.passage.text, tokens, hit.query, before, after)
+
+    def explain_sql(self, query: QueryInput) -> str:
+        """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""
+        (encoded,) = encode_queries([query], ("splade",), None, self._session.models)
+        with self._session.index.view() as view:
+            weights = look_up_query(view, encoded, ("splade",), self._session.models).weights
+            return explain_sql(view.connection, weights, read_terms(view.connection, [term for term, _ in weights]))
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The file, as it was given."""
+        return self._session.path
+
+    def get(self, id: str) -> Document | None:
+        """The document with this id, or None."""
+        with self._connections.read() as connection:
+            return table.get(connection, check_id(id))
+
+    def __contains__(self, id: object) -> bool:
+        if not isinstance(id, str) or "\0" in id:
+            return False
+        with self._connections.read() as connection:
+            return bool(table.look_up(connection, [id]))
+
+    def __len__(self) -> int:
+        with self._connections.read() as connection:
+            return int(connection.execute("SELECT count(*) FROM document").get)
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids, in the order in which the documents were stored; what is stored meanwhile is not among them."""
+        after, last = 0, None
+        while True:
+            with self._connections.read() as connection:
+                last = table.last_doc_id(connection) if last is None else last
+                rows = [row for row in table.all_ids(connection, after, 1000) if row[0] <= last]
+            if not rows:
+                return
+            yield from (id for _, id in rows)
+            after = rows[-1][0]
+
+    def stats(self) -> Stats:
+        """Figures: documents, passages, postings, sizes by part, model, kernel."""
+        with self._connections.read() as connection:
+            return read_stats(connection, read_meta(connection))
+
+    def sql(self, query: str, args: WhereArgs = None, timeout: float | None = None) -> list[Row]:
+        """Run one SQL statement of yours that reads, and return its rows (tuples that also know column names).
+
+        Besides the tables and views of the file it sees whatever you ``ATTACH`` (for this thread's connection).
+
+        Args:
+            query: the statement, with ``?`` or ``:name`` for values.
+            args: a sequence for ``?``, a dict for ``:name``.
+            timeout: seconds after which the statement is ended.
+
+        Raises:
+            Interrupted: the timeout has passed.
+            InvalidInput: it does not compile, would change something, or is more than one statement.
+        """
+        return run_user_sql(self._connections, query, args, check_timeout(timeout))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -160,17 +373,17 @@ class SpladeLite(Reader):
         if text is not None:
             current = self.get(id)
             if current is None:
-                raise not_found(id)
+                raise run.not_found(id)
             kept = check_metadata(current.metadata) if new_metadata is None else new_metadata
-            checked = None if vector is None else check_vector(vector, self._meta.layout.vocabulary_size)
+            checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
             digest = content_hash(check_text(text, "text"), checked)
-            self._store([NewDocument(id, text, kept, checked, digest)], True, lambda *_: None)
+            self._store([NewDocument(id, text, kept, checked, digest)], lambda *_: None, replace=True)
             return
-        with self._writing() as connection:
-            stored = store.look_up(connection, [check_id(id)]).get(id)
+        with self._session.writing() as connection:
+            stored = table.look_up(connection, [check_id(id)]).get(id)
             if stored is None:
-                raise not_found(id)
-            store.set_metadata(connection, stored, new_metadata or "{}")
+                raise run.not_found(id)
+            table.set_metadata(connection, stored, new_metadata or "{}")
 
     def delete(self, ids: str | Iterable[str] | None = None, where: Where = None, where_args: WhereArgs = None) -> int:
         """Delete documents by id, or all that match a filter; returns how many. Unknown ids are ignored.
@@ -183,13 +396,13 @@ class SpladeLite(Reader):
             raise InvalidInput("delete() takes ids or where=, one of them")
         wanted = None if ids is None else id_list(ids)
         matching = compile_filter(where, where_args)
-        with self._writing() as connection:
+        with self._session.writing() as connection:
             if wanted is not None:
-                found = [(s.doc_id, s.passages) for s in store.look_up(connection, wanted).values()]
+                found = table.places(connection, wanted)
             else:
                 assert matching is not None
-                found = store.passage_counts(connection, matching_doc_ids(connection, matching))
-            store.remove(connection, self._meta.layout, found)
+                found = table.passage_counts(connection, matching_doc_ids(connection, matching))
+            table.remove(connection, self._session.meta.layout, found)
         return len(found)
 
     def create_metadata_index(self, field: str) -> None:
@@ -197,12 +410,14 @@ class SpladeLite(Reader):
         with self._connections.write() as connection:
             add_metadata_index(connection, field)
 
+    # --- upkeep -------------------------------------------------------------------------------------------------------
+
     def optimize(self) -> None:
         """Rewrite the index into the fewest segments, without dead postings, and give free space back to the disk."""
-        with self._writing() as connection:
-            merge_all(connection, self._meta.layout)
-            if self._meta.layout.bm25:
-                lexical.optimize(connection)
+        with self._session.writing() as connection:
+            merge_all(connection, self._session.meta.layout)
+            if self._session.meta.layout.bm25:
+                words.optimize(connection)
         with self._connections.outside_transaction() as connection:
             connection.execute("VACUUM")
 
@@ -223,30 +438,8 @@ class SpladeLite(Reader):
             ModelError: the model cannot be loaded.
             Busy: others write without a pause.
         """
-        meta, new_model, dense = self._meta, FileModel(model), self._dense.given(self._meta)
-
-        def create(path: str) -> SpladeLite:
-            layout = meta.layout
-            side = SpladeLite(
-                path,
-                model,
-                min_weight=meta.min_weight,
-                bm25=layout.bm25,
-                dense=dense,
-                tail_size=layout.tail_size,
-                segment_size=layout.segment_size,
-            )
-            if side._meta.fingerprint != new_model.load().fingerprint:
-                side.close()
-                raise ModelMismatch(f"{path} is being built with {side._meta.model}")
-            return side
-
         with ticking(progress, self, "encoding") as advance:
-            reencode(self._connections, self._path, create, advance)
-        self._model = new_model
-        self._searcher.changed()
-        with self._connections.read() as connection:
-            self._is_current(read_meta(connection))
+            reencode(self._session, model, advance)
 
     def check(self, repair: bool = False) -> list[Finding]:
         """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.
@@ -260,35 +453,79 @@ class SpladeLite(Reader):
         Raises:
             ReadOnly: ``repair`` of a file that is open read-only, or of a slim export.
         """
-        findings = super().check()
-        if repair and findings:
-            findings += repair_database(self._connections, self._encode)
-            self._searcher.changed()
-        return findings
+        with self._connections.read() as connection:
+            findings = check_file(connection, self._session.meta.layout, self._session.meta.slim)
+        return findings + repair_file(self._session) if repair and findings else findings
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
+        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
+        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
+            backup(connection, temporary, progress)
+
+    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
+        """Write a compact copy for shipping: one plain file that also opens in read-only folders.
+
+        Args:
+            path: where to; what is there is replaced in one step when the copy is complete.
+            slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
+                cannot be changed: it always opens read-only.
+        """
+        with replacing(self._target(path)) as temporary:
+            with self._connections.outside_transaction() as connection:
+                connection.execute("VACUUM INTO ?", (temporary,))
+            if slim:
+                make_slim(temporary)
+
+    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
+        """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
+
+        Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
+        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
+        """
+        from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
+
+        with (
+            replacing(self._target(path)) as temporary,
+            self._connections.read() as connection,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            meta = read_meta(connection)
+            if meta.slim:
+                raise InvalidInput(f"{self._session.path} is a slim export; export the rows from the full database")
+            export_rows(connection, meta.layout, temporary, advance)
+
+    def close(self) -> None:
+        """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SpladeLite({self._session.path!r}{', read_only=True' if self._connections.read_only else ''})"
+
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _ingest(
         self, texts: Any, ids: Any, metadata: Any, vectors: Any, progress: Progress, *, replace: bool
     ) -> list[str]:
-        documents = new_documents(texts, ids, metadata, vectors, self._meta.layout.vocabulary_size)
+        documents = new_documents(texts, ids, metadata, vectors, self._session.meta.layout.vocabulary_size)
         with ticking(progress, texts, "indexing") as advance:
-            return self._store(documents, replace, advance)
+            return self._store(documents, advance, replace=replace)
 
-    def _store(self, documents: Iterable[NewDocument], replace: bool, advance: Callable[..., object]) -> list[str]:
+    def _store(self, documents: Iterable[NewDocument], advance: Callable[..., object], *, replace: bool) -> list[str]:
         try:
-            return ingest(Target(self._connections, self._is_current, self._encode, replace), documents, advance)
+            return ingest(Target(self._connections, self._session.models, replace), documents, advance)
         finally:
-            self._searcher.changed()
+            self._session.changed()
 
-    def _encode(self, batch: Sequence[NewDocument]) -> store.EncodedDocuments:
-        encode_dense = self._dense.documents if self._meta.dense else None
-        return encode_documents(batch, self._model.load, self._meta.min_weight, encode_dense)
-
-    @contextmanager
-    def _writing(self) -> Iterator[apsw.Connection]:
-        """A write transaction on the file as it is now: another process may have moved it to another model."""
-        with self._connections.write() as connection:
-            self._is_current(read_meta(connection))
-            yield connection
-        self._searcher.changed()
+    def _target(self, path: str | os.PathLike[str]) -> str:
+        target = os.fspath(path)
+        if os.path.realpath(target) == self._connections.path:
+            raise InvalidInput(f"{target} is this database itself; give another path")
+        if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
+            raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")
+        return target

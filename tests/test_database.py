@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 import pytest
+from raw_sql import connections_of
 
 import spladelite
 from spladelite import SpladeLite
@@ -318,12 +319,9 @@ def test_min_score_and_search_many(filled: SpladeLite) -> None:
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_many_queries_in_batches_and_transactions(path: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spladelite import reader
-    from spladelite.search import searcher
-
-    monkeypatch.setattr(searcher, "cores", lambda: cores)
-    monkeypatch.setattr(searcher, "BATCH", 4)
-    monkeypatch.setattr(reader, "TRANSACTION", 10)
+    monkeypatch.setattr("spladelite.search.searcher.usable_processors", lambda: cores)
+    monkeypatch.setattr("spladelite.search.searcher.BATCH", 4)
+    monkeypatch.setattr("spladelite.search.run.TRANSACTION", 10)
     vectors = [{i % 7: 1.0 + i / 10, 7 + i % 5: 0.5} for i in range(40)]
     queries = [{}, *({i % 12: 1.0} for i in range(25)), {99: 1.0}, {0: 1.0, 8: 2.0}]
     with SpladeLite(path, tail_size=4, segment_size=16) as db:
@@ -434,7 +432,7 @@ def test_another_process_reads_while_this_one_writes(path: str) -> None:
     )
     with SpladeLite(path) as db:
         db.add(TEXTS, ids=IDS)
-        with db._connections.write() as connection:  # a write transaction stays open meanwhile
+        with connections_of(db).write() as connection:  # a write transaction stays open meanwhile
             connection.execute("DELETE FROM document")
             seen = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
             assert seen.stdout == "5 ['car']\n"
@@ -498,7 +496,7 @@ def test_backup_and_export(filled: SpladeLite, tmp_path: Path) -> None:
             assert copy.search("automobile") == filled.search("automobile")
             assert copy.check() == []
     with pytest.raises(spladelite.InvalidInput, match="itself"):
-        filled.backup(filled._path)
+        filled.backup(filled.path)
     assert sorted(os.listdir(tmp_path)) == ["copy.db", "kb.db", "kb.db-shm", "kb.db-wal", "ship.db"]
 
 
@@ -560,15 +558,6 @@ def test_importing_is_light() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_every_public_name_is_documented() -> None:
-    for name in spladelite.__all__:
-        public = getattr(spladelite, name)
-        assert public.__doc__, name
-        for attribute, value in vars(public).items():
-            if not attribute.startswith("_") and callable(value):
-                assert value.__doc__, f"{name}.{attribute}"
 
 
 def test_splade_inside_the_users_own_sql(filled: SpladeLite, tmp_path: Path) -> None:

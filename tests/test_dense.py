@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from raw_sql import connections_of
 
 from spladelite import InvalidInput, SpladeLite
 from spladelite.encoders.dense import load_dense
@@ -192,7 +193,7 @@ def test_a_file_without_vectors_says_so(db: SpladeLite, path: str) -> None:
 def test_damage_is_named(path: str, damage: str) -> None:
     with SpladeLite(path, dense=embed) as db:
         db.add(texts_for(20), vectors=given_vectors(20))
-        with db._connections.write() as connection:
+        with connections_of(db).write() as connection:
             connection.execute(damage)
         db.close()
     with SpladeLite(path, dense=embed) as db:
@@ -204,7 +205,7 @@ def test_damage_is_named(path: str, damage: str) -> None:
 def test_check_finds_a_missing_block(path: str) -> None:
     with SpladeLite(path, dense=embed) as db:
         db.add(texts_for(3), vectors=given_vectors(3))
-        with db._connections.write() as connection:
+        with connections_of(db).write() as connection:
             connection.execute("DELETE FROM dense_block")
         assert [finding.table for finding in db.check()] == ["dense_block"] * 3
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import numpy as np
 import pytest
+from raw_sql import connections_of
 
 from spladelite import InvalidInput, SpladeLite
 from spladelite.errors import CorruptIndex
@@ -119,7 +120,7 @@ def test_stop_words_count_only_where_there_is_nothing_else(db: SpladeLite) -> No
 
 
 def test_a_query_is_one_word_of_each_stem_and_bounded(db: SpladeLite) -> None:
-    with db._connections.read() as connection:
+    with connections_of(db).read() as connection:
         assert lexical.query_words(connection, "Run running the RUNS stone") == ["run", "stone"]
         assert len(lexical.query_words(connection, " ".join(f"w{i}" for i in range(3000)))) == lexical.MAX_WORDS
 
@@ -162,7 +163,7 @@ def test_a_file_without_it_says_so() -> None:
 
 def test_check_finds_what_is_out_of_step(db: SpladeLite) -> None:
     db.add(["fever", "cough"], ids=["a", "b"], vectors=[{1000: 1.0}] * 2)
-    with db._connections.write() as connection:
+    with connections_of(db).write() as connection:
         ((doc_id,),) = fetch(connection, "SELECT doc_id FROM document WHERE id = 'b'")
         lexical.delete(connection, [doc_id])
     assert [(finding.table, finding.row) for finding in db.check()] == [("document_text", str(doc_id))]
@@ -181,8 +182,8 @@ def test_any_shell_can_ask_it(db: SpladeLite) -> None:
 
 
 def test_search_gives_arrays(db: SpladeLite) -> None:
-    with db._connections.read() as connection:
-        doc_ids, scores = lexical.search(connection, "nothing", 5)
+    with connections_of(db).read() as connection:
+        doc_ids, scores = lexical.search(connection, ["nothing"], 5)
     assert len(doc_ids) == len(scores) == 0
     assert doc_ids.dtype == np.int64
     assert scores.dtype == np.float32

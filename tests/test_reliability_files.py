@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import apsw
 import pytest
+from raw_sql import connections_of
 from torture.words import WordModel
 
 from spladelite import SpladeLite
@@ -129,8 +130,8 @@ def test_a_log_that_another_handle_ends_before_it_is_used_is_begun_again(file: P
                 other.close()
             return result
 
-    with patch("spladelite.file.connection.apsw.Connection", Late), open_database(file) as db:
-        with db._connections.read() as connection:
+    with patch("spladelite.file.sqlite.apsw.Connection", Late), open_database(file) as db:
+        with connections_of(db).read() as connection:
             assert isinstance(connection, Late)
             assert connection.late
             assert connection.pragma("journal_mode") == "wal"
@@ -281,7 +282,7 @@ def test_a_file_that_was_not_closed(
 def test_a_wal_file_without_its_log_opens_as_immutable(unclosed: Path, public: Path) -> None:
     """A copy of the main file alone, taken after a checkpoint, in a folder that cannot be written."""
     db = open_database(unclosed)
-    with db._connections.outside_transaction() as connection:
+    with connections_of(db).outside_transaction() as connection:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     subprocess.run([sys.executable, "-c", COPY, str(unclosed), str(public / "kb.db")], check=True)
     db.close()
@@ -361,7 +362,7 @@ def test_a_network_file_system_gets_a_rollback_journal_and_one_warning(file: Pat
         with pytest.warns(UserWarning, match="write-ahead logging"):
             db = open_database(file)
         assert in_threads(2, lambda _: db.get("a")) == []  # once is enough: another warning would be an error
-        with db._connections.outside_transaction() as connection:
+        with connections_of(db).outside_transaction() as connection:
             assert connection.pragma("journal_mode") == "truncate"
             assert connection.pragma("synchronous") == 3
         db.add("w5", ids="e")
@@ -382,7 +383,7 @@ def test_closing_on_a_network_file_system_never_begins_a_log(file: Path) -> None
 
 def test_durability_decides_what_a_commit_waits_for(file: Path) -> None:
     for durability, level in (("full", 2), ("fast", 1)):
-        with open_database(file, durability=durability) as db, db._connections.outside_transaction() as connection:
+        with open_database(file, durability=durability) as db, connections_of(db).outside_transaction() as connection:
             assert connection.pragma("synchronous") == level
             assert connection.pragma("journal_mode") == "wal"
 
@@ -785,7 +786,7 @@ def test_ctrl_c_ends_a_statement(file: Path) -> None:
 @posix
 def test_ctrl_c_ends_waiting_for_a_lock(file: Path) -> None:
     with open_database(file) as db, open_database(file) as other:
-        with other._connections.write():
+        with connections_of(other).write():
             timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
             timer.start()
             began = time.monotonic()
@@ -813,7 +814,7 @@ class interrupting:  # noqa: N801
     """Ctrl-C just before or just after a statement of the handle's connection."""
 
     def __init__(self, db: SpladeLite, statement: str, late: bool) -> None:
-        with db._connections.outside_transaction() as connection:
+        with connections_of(db).outside_transaction() as connection:
             self._connection = connection
         self._statement, self._late = statement, late
 
@@ -839,7 +840,7 @@ def test_an_error_in_rollback_does_not_hide_the_first(file: Path) -> None:
             raise apsw.IOError("the second")
 
         def work() -> None:
-            with db._connections.write() as connection:
+            with connections_of(db).write() as connection:
                 connection.execute("DELETE FROM document")
                 connection.exec_trace = fail
                 raise RuntimeError("the first")
@@ -892,7 +893,7 @@ def test_threads_that_come_and_go_share_connections(file: Path) -> None:
     with open_database(file) as db:
         for _ in range(30):
             assert in_threads(1, lambda _: db.search("w2")) == []
-        assert len(db._connections._seats) <= 3
+        assert len(connections_of(db)._seats) <= 3
 
 
 def test_close_waits_for_calls_in_other_threads(file: Path) -> None:
@@ -961,7 +962,7 @@ def test_a_forked_child_has_connections_and_locks_of_its_own(file: Path) -> None
 @posix
 def test_a_fork_in_the_middle_of_a_call_is_refused_in_the_child(file: Path) -> None:
     db = open_database(file)
-    with db._connections.write() as connection:
+    with connections_of(db).write() as connection:
         connection.execute("UPDATE document SET text = 'half'")
         child = os.fork()
         if child == 0:

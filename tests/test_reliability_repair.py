@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 import pytest
+from raw_sql import connections_of
 from torture import damage
 from torture.words import WordModel
 
@@ -126,7 +127,7 @@ def test_repair_in_memory() -> None:
     with SpladeLite(":memory:", MODEL, tail_size=2) as db:
         db.add(["w1 w2", "w2 w3", "w3 w4"], ids=["a", "b", "c"])
         hits = db.search("w2")
-        with db._connections.write() as connection:
+        with connections_of(db).write() as connection:
             connection.execute("UPDATE posting SET count = 77")
         assert db.check(repair=True)
         assert db.check() == []
@@ -135,10 +136,10 @@ def test_repair_in_memory() -> None:
 
 def test_a_check_neither_waits_for_a_writer_nor_holds_one_up(file: Path) -> None:
     with SpladeLite(file, MODEL) as db, SpladeLite(file, MODEL) as other:
-        with other._connections.write() as connection:
+        with connections_of(other).write() as connection:
             connection.execute("UPDATE meta SET value = value WHERE key = 'size'")
             assert db.check() == []
-        with db._connections.read() as reading:
+        with connections_of(db).read() as reading:
             reading.execute("SELECT count(*) FROM document").fetchall()
             other.add("w9", ids="meanwhile")
             assert db.check() == []  # of the state that this transaction sees

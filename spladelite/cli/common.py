@@ -13,7 +13,7 @@ from spladelite.documents.sources import number_or_text
 from spladelite.errors import NotADatabase
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ def open_database(
     path: str, model: str | None = None, dense: str | None = None, *, write: bool = False, create: bool = False
 ) -> SpladeLite:
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
-    from spladelite import SpladeLite  # here, so that --help need not load numpy and apsw
+    from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")

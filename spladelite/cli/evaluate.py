@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from spladelite import SpladeLite
 from spladelite.cli.tables import print_table
+from spladelite.database import SpladeLite
 from spladelite.errors import InvalidInput
 from spladelite.evaluation import beir, report, trec
 from spladelite.evaluation.runner import SYSTEMS, Evaluation, available_systems, compare, run_evaluation

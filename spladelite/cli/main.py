@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from spladelite import __version__
 from spladelite.cli.read import check, expand, explain, get, search, sql, stats
 from spladelite.cli.write import add, backup, create_index, delete, export, optimize, reencode
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
@@ -78,7 +79,7 @@ class _Lazy(click.Command):
 
 
 @click.group(cls=_Main, epilog=EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="spladelite")
+@click.version_option(__version__)
 def main() -> None:
     """Learned sparse search (SPLADE) in one SQLite file.
 

@@ -13,8 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from spladelite.arguments import NewDocument
 from spladelite.documents.chunking import chunk
@@ -22,6 +20,7 @@ from spladelite.documents.table import EncodedDocuments, Plan, insert, plan, rem
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText
 from spladelite.file.connection import Connections
+from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
 from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize
@@ -41,14 +40,12 @@ class Target:
 
     Attributes:
         connections: of the database.
-        follow: gets the file's record; from now on ``encode`` uses the model that it names.
-        encode: the model's side: documents to passages and vectors.
+        models: of the file; they follow the file when it moves to another model.
         replace: whether an id that exists with other content is replaced, or an error.
     """
 
     connections: Connections
-    follow: Callable[[Meta], object]
-    encode: Callable[[Sequence[NewDocument]], EncodedDocuments]
+    models: FileModels
     replace: bool
 
 
@@ -105,8 +102,8 @@ def _prepare(target: Target, batch: Sequence[NewDocument]) -> Prepared:
     with target.connections.read() as connection:
         meta = read_meta(connection)
         before = plan(connection, batch, target.replace)
-    target.follow(meta)
-    return Prepared(batch, meta, before, target.encode(before.insert))
+    target.models.follow(meta)
+    return Prepared(batch, meta, before, encode_documents(before.insert, target.models))
 
 
 def _write(target: Target, prepared: Prepared) -> None:
@@ -145,26 +142,20 @@ def _batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
         yield batch
 
 
-def encode_documents(
-    documents: Sequence[NewDocument],
-    load: Callable[[], Encoder],
-    min_weight: float,
-    encode_dense: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
-) -> EncodedDocuments:
-    """Chunk and encode; ``load`` is only called if a document brings no vector.
+def encode_documents(documents: Sequence[NewDocument], models: FileModels) -> EncodedDocuments:
+    """Chunk, encode and quantise; a model is only loaded if a document brings no vector.
 
-    ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
-    ``encode_dense`` gives the passages' dense vectors, in a file that has them.
+    The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
-    encoded = _encode_sparse(documents, load, min_weight)
-    if encode_dense is None or not documents:
+    encoded = _encode_sparse(documents, models.sparse.load, models.meta.min_weight)
+    if not models.meta.dense or not documents:
         return encoded
     passages = [
         document.text[start:end]
         for document, spans in zip(documents, encoded.spans, strict=True)
         for start, end in spans
     ]
-    return dataclasses.replace(encoded, dense=encode_dense(passages))
+    return dataclasses.replace(encoded, dense=models.dense.documents(passages))
 
 
 def _encode_sparse(
@@ -178,7 +169,7 @@ def _encode_sparse(
     encoder = load()
     for i, document in enumerate(documents):
         if document.vector is None:
-            spans[i] = split(document.text, encoder)
+            spans[i] = passage_spans(document.text, encoder)
     passages = [
         document.text[start:end]
         for document, parts in zip(documents, spans, strict=True)
@@ -194,7 +185,7 @@ def _encode_sparse(
     return EncodedDocuments(documents, spans, quantize(SparseVectors.from_rows(rows)))
 
 
-def split(text: str, encoder: Encoder) -> list[tuple[int, int]]:
+def passage_spans(text: str, encoder: Encoder) -> list[tuple[int, int]]:
     """A text's passages as character spans, each within the encoder's window."""
     if len(text) <= encoder.window and text.isascii():  # no token is shorter than a character
         return [(0, len(text))]

@@ -255,7 +255,7 @@ _PASSAGES = (
 
 
 Ranked = tuple[NDArray[np.int64], NDArray[np.float32], Mapping[int, float]]
-Found = tuple[str, str, str, int, int]  # of a passage: its document's id, text and metadata, where it starts and ends
+PassageText = tuple[str, str, str, int, int]  # its document's id, text and metadata, where it starts and ends
 
 
 def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[list[Hit]]:
@@ -271,7 +271,7 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[lis
     wanted = wanted[np.diff(wanted, prepend=wanted[:1] - 1) > 0]  # ascending: neighbours in pages
     if not len(wanted):
         return [[] for _ in ranked]
-    found: dict[int, Found] = {}
+    found: dict[int, PassageText] = {}
     for doc_id, id, text, metadata, passages, content_hash, checksum in connection.execute(
         _DOCUMENTS, (int_array(wanted),)
     ):
@@ -292,7 +292,7 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[lis
     return result
 
 
-def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, Found]:
+def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, PassageText]:
     """Passages that are parts of documents."""
     found = {}
     for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
@@ -318,6 +318,11 @@ def document_ids(connection: apsw.Connection, passage_ids: NDArray[np.int64]) ->
     if len(rows) != len(passage_ids):
         raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
     return np.array([doc_id for (doc_id,) in rows], np.int64)
+
+
+def places(connection: apsw.Connection, ids: Sequence[str]) -> list[tuple[int, int]]:
+    """(doc_id, passages) of the documents among ``ids``, as :func:`remove` takes them."""
+    return [(stored.doc_id, stored.passages) for stored in look_up(connection, ids).values()]
 
 
 def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:

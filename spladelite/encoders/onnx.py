@@ -8,7 +8,6 @@ first text. Each text runs on its own (see :mod:`spladelite.encoders.export.head
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from spladelite.encoders.rows import Limits, Row, merge, sparsify
 from spladelite.encoders.tensors import read_static
 from spladelite.encoders.tokenizer import TextTokenizer
 from spladelite.errors import ModelError
+from spladelite.processors import usable_processors
 
 
 class OnnxSide:
@@ -72,7 +72,7 @@ def load_onnx_folder(path: Path, limits: Limits, threads: int | None = None) -> 
     """
     folder = ModelFolder.read(path)
     tokenizer = TextTokenizer(path / "tokenizer.json", folder.terms)
-    threads = threads or _usable_processors()
+    threads = threads or usable_processors()
     document = _side(folder, folder.document, threads)
     query = document if folder.query == folder.document else _side(folder, folder.query, threads)
     return RoutedEncoder(folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits)
@@ -94,12 +94,6 @@ def spread(encode: Callable[[str], Row], texts: Sequence[str], threads: int) -> 
         return list(pool.map(encode, texts))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _open_session(folder: ModelFolder, route: Route) -> Any:

@@ -16,7 +16,7 @@ from spladelite.evaluation.trec import Qrels, Run
 from spladelite.index import ascending
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "bm25": {"mode": "bm25"},

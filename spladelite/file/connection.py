@@ -1,4 +1,4 @@
-"""The only module that opens a database file: connections, transactions, exceptions, hardening.
+"""The connections of one open database: transactions, exceptions, hardening.
 
 One connection a thread, and another for the SQL that a user writes, which cannot write. While a file is open for
 writing it is in WAL mode with ``synchronous=FULL``: readers never block the writer, and an acknowledged commit survives
@@ -23,22 +23,18 @@ import apsw
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
 from spladelite.file.guard import FileKey, file_key, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network, replacing, resolved
+from spladelite.file.paths import check_path, immutable_uri, on_network, resolved
 from spladelite.file.sqlite import (
-    BUSY_TIMEOUT_MS,
     Clock,
-    backup,
     fetch,
     harden,
-    int_array,
     leave_wal,
     leave_wal_later,
     only_reading,
+    open_file,
     set_journal,
     translated,
 )
-
-__all__ = ["BUSY_TIMEOUT_MS", "Connections", "Durability", "backup", "fetch", "int_array", "replacing", "translated"]
 
 PATIENCE = 10.0  # seconds that close() and fork wait for calls in other threads
 LOG_LIMIT = 64 << 20  # bytes that the WAL file keeps after a checkpoint
@@ -142,7 +138,7 @@ class Connections:
             except BaseException:
                 self._roll_back(seat)
                 raise
-            self._same_file()
+            self.require_same_file()
             if not self._log_is_there(seat):
                 self._abandon(seat)
                 raise DatabaseError(
@@ -156,7 +152,7 @@ class Connections:
             if seat.connection is None:
                 seat.connection = self._open(seat)
             seat.connection.execute("BEGIN IMMEDIATE")
-            self._same_file()
+            self.require_same_file()
             if self._log_is_there(seat):
                 return seat.connection
             self._abandon(seat)
@@ -292,14 +288,14 @@ class Connections:
 
     def _open(self, seat: _Seat, guest: bool = False) -> apsw.Connection:
         clock, writes = seat.clock, not (self.read_only or guest)
-        self._same_file()
+        self.require_same_file()
         flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
         if writes and self._key is None:
             flags |= apsw.SQLITE_OPEN_CREATE
         if self._immutable:
-            connection = apsw.Connection(immutable_uri(self.path), flags=flags | apsw.SQLITE_OPEN_URI)
+            connection = open_file(immutable_uri(self.path), flags | apsw.SQLITE_OPEN_URI)
         else:
-            connection = apsw.Connection(self.path, flags=flags)
+            connection = open_file(self.path, flags)
         try:
             if self._key is None and not self.memory:
                 self._key = file_key(self.path) if self._immutable else protect(self.path)
@@ -317,7 +313,7 @@ class Connections:
             raise
         return connection
 
-    def _same_file(self) -> None:
+    def require_same_file(self) -> None:
         """What the path names must stay the file that the first connection opened."""
         if self._key is not None and self._key != file_key(self.path):
             raise DatabaseError(

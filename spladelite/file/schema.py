@@ -8,6 +8,7 @@ from functools import cache
 import apsw
 
 from spladelite.errors import CorruptIndex, NotADatabase, UnsupportedFormat
+from spladelite.file.sqlite import open_file
 from spladelite.migrations import migrations
 
 APPLICATION_ID = 0x53504C44  # "SPLD"
@@ -88,7 +89,7 @@ def check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw
 
 @cache
 def _expected_schema(version: int) -> frozenset[SchemaRow]:
-    model = apsw.Connection(":memory:")
+    model = open_file(":memory:")
     for step in migrations()[:version]:
         model.execute(step)
     return frozenset(_schema(model))

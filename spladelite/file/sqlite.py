@@ -178,6 +178,14 @@ def set_journal(connection: apsw.Connection, mode: str, clock: Clock) -> str:
         time.sleep(0.002)
 
 
+def open_file(path: str, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> apsw.Connection:
+    """A bare connection, without our settings: the only place where a database file is opened.
+
+    ``":memory:"`` and ``""``, a temporary file without a name, are opened here too.
+    """
+    return apsw.Connection(path, flags=flags)
+
+
 def leave_wal(connection: apsw.Connection) -> bool:
     """One plain file again, and True; False if somebody else has it open, or it cannot be written."""
     connection.set_busy_handler(None)
@@ -198,7 +206,7 @@ def leave_wal_later(path: str) -> None:
     for _ in range(3):
         time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - only so that they do not meet again
         with suppress(apsw.Error):
-            connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            connection = open_file(path, apsw.SQLITE_OPEN_READWRITE)
             try:
                 harden(connection, Clock())
                 connection.set_busy_handler(None)
@@ -216,13 +224,13 @@ def backup(connection: apsw.Connection, target: str, progress: Callable[[int, in
     Others may write meanwhile. ``progress`` is called with pages done and pages in all.
     """
     fetch(connection, _TOUCH)  # from now on this state stays: no copying twice
-    with apsw.Connection(target) as copy, copy.backup("main", connection, "main") as running:
+    with open_file(target) as copy, copy.backup("main", connection, "main") as running:
         while not running.done:
             running.step(4096)
             if progress is not None:
                 progress(running.page_count - running.remaining, running.page_count)
         running.finish()
     # The copy carries the header of a WAL file; back to a plain one.
-    finished = apsw.Connection(target)
+    finished = open_file(target)
     finished.pragma("journal_mode", "DELETE")
     finished.close()

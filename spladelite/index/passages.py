@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from spladelite.errors import CorruptIndex
 from spladelite.index import ascending
 from spladelite.index.postings import MAX_SEGMENT
-from spladelite.index.quantize import QuantizedVectors
+from spladelite.index.quantize import LARGEST_WEIGHT, QuantizedVectors
 
 TAIL_SIZE = 1024
-MAX_SCALE = 1e15  # what callers' weights are held to: sums of products stay inside float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +170,7 @@ def _check_vectors(passage_ids: Sequence[int], vectors: QuantizedVectors, layout
     unordered = np.zeros(len(rows), bool)
     unordered[1:] = (vectors.terms[1:] <= vectors.terms[:-1]) & (rows[1:] == rows[:-1])
     wrong = rows[(vectors.terms >= layout.vocabulary_size) | (vectors.impacts == 0) | unordered]
-    scales_wrong = np.flatnonzero(~((vectors.scales > 0) & (vectors.scales <= MAX_SCALE)))
+    scales_wrong = np.flatnonzero(~((vectors.scales > 0) & (vectors.scales <= LARGEST_WEIGHT)))
     for row in (*wrong[:1], *scales_wrong[:1]):
         raise _not_valid(passage_ids[row])
 

@@ -102,12 +102,16 @@ def split(postings: bytes, size: int) -> tuple[Ordinals, Impacts]:
     return np.frombuffer(postings, "<u2", count), np.frombuffer(postings, np.uint8, count, 2 * count)
 
 
+def order_by_term(terms: NDArray[np.int32]) -> NDArray[np.intp]:
+    """The stable order that sorts term ids: NumPy sorts 16-bit keys by radix, wider ones by comparison."""
+    keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
+    return np.argsort(keys, kind="stable")
+
+
 def invert(indptr: NDArray[np.int64], terms: NDArray[np.int32], impacts: Impacts) -> Lists:
     """The posting lists of the vectors of at most 65,536 passages, terms ascending."""
     ordinals = np.repeat(np.arange(len(indptr) - 1, dtype=np.uint16), np.diff(indptr))
-    # NumPy sorts 16-bit keys by radix, wider ones by comparison.
-    keys = terms.astype(np.uint16) if int(terms.max(initial=0)) < 1 << 16 else terms
-    order = np.argsort(keys, kind="stable")
+    order = order_by_term(terms)
     terms = terms[order]
     starts = np.append(0, np.flatnonzero(terms[1:] != terms[:-1]) + 1)[: len(terms)]
     return Lists(terms[starts].tolist(), np.append(starts, len(terms)), ordinals[order], impacts[order])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spladelite.records import SparseVectors
 
 MAX_IMPACT = 255
+LARGEST_WEIGHT = 1e15  # sums of products of two weights over any vocabulary stay far inside float32
 SMALLEST_SCALE = np.nextafter(np.float32(0), np.float32(1))
 
 

@@ -23,7 +23,6 @@ from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index.kernels import decode
 from spladelite.index.passages import (
-    MAX_SCALE,
     Layout,
     PassageVectors,
     matches,
@@ -32,9 +31,14 @@ from spladelite.index.passages import (
     read_passages,
 )
 from spladelite.index.postings import MAX_SEGMENT, encode, invert
+from spladelite.index.quantize import LARGEST_WEIGHT
 from spladelite.index.scoring import Segment
 
+# Segments of a tier that become one of the next. A larger factor rewrites a passage less often and leaves more
+# segments for a search to visit: of n passages about 8 · log8(n / tail_size) at most.
 MERGE_FACTOR = 8
+# A segment that is nearly full is left alone: merging it again would rewrite much and save nothing.
+NEARLY_FULL = 0.75
 
 
 def sealed_until(connection: apsw.Connection) -> int:
@@ -91,7 +95,7 @@ def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
         )
         run = []
         for segment_id, size, last in rows:
-            if size >= min(limit, layout.segment_size * 3 // 4):
+            if size >= min(limit, int(layout.segment_size * NEARLY_FULL)):
                 break
             run.append((segment_id, size, last))
         if len(run) >= MERGE_FACTOR or (len(run) > 1 and sum(size for _, size, _ in run) >= layout.segment_size):
@@ -205,7 +209,7 @@ def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     scales = np.frombuffer(blobs[1], "<f4").astype(np.float32, copy=False)
     starts = np.unpackbits(np.frombuffer(blobs[2], np.uint8), count=size)
     ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
-    if not ascending or not ((scales > 0) & (scales <= MAX_SCALE)).all() or not starts[0]:
+    if not ascending or not ((scales > 0) & (scales <= LARGEST_WEIGHT)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
     return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8))

@@ -12,6 +12,7 @@ from spladelite.encoders.base import Encoder
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.index.passages import TAIL_SIZE, Layout
 from spladelite.index.postings import MAX_SEGMENT
+from spladelite.index.quantize import LARGEST_WEIGHT
 
 # Smaller weights of encoded documents are dropped: a third of the postings, 0.003 nDCG@10 at most
 # (benchmarks/README.md).
@@ -74,7 +75,9 @@ class Settings:
     def given(min_weight: object, tail_size: object, segment_size: object, bm25: object) -> Settings:
         """Check the arguments."""
         if min_weight is not None and (
-            isinstance(min_weight, bool) or not isinstance(min_weight, int | float) or not 0 <= min_weight < 1e15
+            isinstance(min_weight, bool)
+            or not isinstance(min_weight, int | float)
+            or not 0 <= min_weight < LARGEST_WEIGHT
         ):
             raise InvalidInput(f"min_weight is {min_weight!r}; give a number of at least 0")
         for name, size in (("tail_size", tail_size), ("segment_size", segment_size)):
@@ -171,7 +174,7 @@ def read_meta(connection: apsw.Connection) -> Meta:
             and 0 < meta.layout.tail_size <= MAX_SEGMENT
             and 0 <= meta.layout.dimension < 1 << 20
             and 0 < meta.window < 1 << 24
-            and 0 <= meta.min_weight < 1e15
+            and 0 <= meta.min_weight < LARGEST_WEIGHT
         )
     except (KeyError, ValueError, TypeError) as error:
         raise CorruptIndex(f"table meta: {error!r} is missing or not a number; restore a backup") from None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
 from spladelite.index.passages import Layout, PassageVectors, read_passages
-from spladelite.index.postings import MAX_SEGMENT, in_memory
+from spladelite.index.postings import MAX_SEGMENT, in_memory, order_by_term
 from spladelite.index.scoring import Segment
 from spladelite.index.segments import read_segment, read_tombstones, recorded_size, sealed_until
 from spladelite.index.settings import Meta, read_meta
@@ -194,7 +194,7 @@ def _tail_part(rows: PassageVectors, begin: int, end: int, before: int) -> TailP
     indptr = vectors.indptr[begin : end + 1]
     terms = vectors.terms[indptr[0] : indptr[-1]]
     ordinals = np.repeat(np.arange(end - begin, dtype=np.uint16), np.diff(indptr))
-    order = np.argsort(terms.astype(np.uint16) if terms.max(initial=0) < 1 << 16 else terms, kind="stable")
+    order = order_by_term(terms)
     is_start = rows.passage_ids[begin:end] == rows.doc_ids[begin:end]
     return TailPart(
         Segment(

@@ -11,7 +11,7 @@ FTS5's ``bm25()`` with its sign turned: Robertson and Zaragoza 2009, k1 = 1.2, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, cast
@@ -20,7 +20,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.file.sqlite import fetch, int_array
+from spladelite.file.sqlite import fetch, int_array, open_file
 
 MAX_WORDS = 1024
 """Distinct query words that are used, the first ones: FTS5's time to parse a query grows with their square."""
@@ -73,7 +73,7 @@ def problems(connection: apsw.Connection) -> list[tuple[int, str]]:
     if found:
         return found
     ((sql,),) = fetch(connection, "SELECT sql FROM sqlite_schema WHERE name = 'document_text'")
-    with closing(apsw.Connection("")) as anew:  # a temporary file
+    with closing(open_file("")) as anew:  # a temporary file
         anew.execute(sql)
         with anew:  # one transaction
             insert(anew, connection.execute("SELECT doc_id, text FROM document ORDER BY doc_id"))
@@ -104,20 +104,19 @@ def _vocabulary(connection: apsw.Connection) -> Iterator[tuple[str, tuple[int, .
 
 
 def search(
-    connection: apsw.Connection, query: str, k: int, allowed: NDArray[np.int64] | None = None
+    connection: apsw.Connection, words: Sequence[str], k: int, allowed: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k documents with the highest BM25 score for a free-text query: any word may match, operators mean nothing.
+    """The k documents with the highest BM25 score for a query's words, any of which may match.
 
     Args:
         connection: inside a transaction.
-        query: text; stop words in it count only where there is nothing else.
+        words: as :func:`query_words` gives them.
         k: at least 1.
         allowed: the doc_ids that may be found; None allows all.
 
     Returns:
         doc_ids int64 ``(m,)`` and scores float32 ``(m,)``, m <= k, score descending, then doc_id ascending.
     """
-    words = query_words(connection, query)
     if not words or (allowed is not None and not len(allowed)):
         return np.empty(0, np.int64), np.empty(0, np.float32)
     bindings: dict[str, Any] = {"words": _match(words), "k": k}
@@ -128,10 +127,10 @@ def search(
     return doc_ids, np.array([-score for _, score in rows], np.float32)
 
 
-def contributions(connection: apsw.Connection, query: str, doc_id: int) -> dict[str, float]:
+def contributions(connection: apsw.Connection, words: Sequence[str], doc_id: int) -> dict[str, float]:
     """What each matching query word adds to the document's BM25 score; the values sum to the score."""
     parts = {}
-    for word in query_words(connection, query):
+    for word in words:
         for (score,) in fetch(
             connection,
             "SELECT bm25(document_text) FROM document_text WHERE document_text MATCH ? AND rowid = ?",
@@ -141,15 +140,17 @@ def contributions(connection: apsw.Connection, query: str, doc_id: int) -> dict[
     return parts
 
 
-def count_words(connection: apsw.Connection, query: str, text: str) -> int:
+def count_words(connection: apsw.Connection, words: Sequence[str], text: str) -> int:
     """How many of the query's words occur in a text."""
     stems = set(_tokenize(connection, text.encode(), "porter", "unicode61"))
-    words = " ".join(query_words(connection, query)).encode()
-    return len(stems.intersection(_tokenize(connection, words, "porter", "unicode61")))
+    return len(stems.intersection(_tokenize(connection, " ".join(words).encode(), "porter", "unicode61")))
 
 
 def query_words(connection: apsw.Connection, query: str) -> list[str]:
-    """The query's distinct words as the index divides them, one of each stem, at most ``MAX_WORDS``."""
+    """The query's distinct words as the index divides them, one of each stem, at most ``MAX_WORDS``.
+
+    Operators mean nothing, and stop words count only where there is nothing else.
+    """
     tokenize = partial(_tokenize, connection, query.encode())
     first_of_stem: dict[str, str] = {}
     for word, stem in zip(tokenize("unicode61"), tokenize("porter", "unicode61"), strict=True):

@@ -1,69 +1,144 @@
-"""From what a user asks to the query's weighted terms."""
+"""From what a user asks to the query's weighted terms.
+
+Texts are encoded together and outside of any transaction (:func:`encode_queries`); what depends on the state of the
+file, document frequencies and query words, is looked up once a query inside the transaction (:func:`look_up_query`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spladelite.arguments import Vector, check_unicode, check_vector
-from spladelite.errors import InvalidInput, WrongType
-from spladelite.file_models import FileModel
-from spladelite.records import Tokens
-from spladelite.search.idf import idf_weights
-from spladelite.search.searcher import Query, View, document_frequencies
+from spladelite.arguments import check_unicode, check_vector
+from spladelite.errors import WrongType
+from spladelite.file_models import FileModels
+from spladelite.index import words
+from spladelite.search.searcher import QueryWeights, View, document_frequencies
 
 QueryInput = str | Mapping[int, float]
-Weigher = Callable[[View], Query]
 
 
-def weigher(query: object, encoder: str | None, model: FileModel) -> Weigher:
-    """A function that gives a query's terms and weights, ascending, for a state of the index; see :func:`weighers`."""
-    return weighers([query], encoder, model)[0]
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedQuery:
+    """A query, encoded for every part that will be asked.
+
+    Attributes:
+        text: empty if the query is a sparse vector.
+        weights: terms and weights, ascending; None where they depend on the file, being ``tokens`` weighted by idf.
+        tokens: the text's own terms, ascending, for idf.
+        vector: float32 ``(D,)``, where the dense part is asked and the text is not blank.
+    """
+
+    text: str
+    weights: QueryWeights | None
+    tokens: Sequence[int] = ()
+    vector: NDArray[np.float32] | None = None
 
 
-def weighers(queries: object, encoder: str | None, model: FileModel) -> list[Weigher]:
-    """One function a query. Texts are encoded here, together and outside of any transaction.
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """A query as one state of the file sees it.
+
+    Attributes:
+        text: empty if the query is a sparse vector.
+        weights: SPLADE's terms and weights, ascending; where SPLADE is not asked, the terms to highlight.
+        words: what BM25 looks for; empty where it is not asked.
+        vector: of the dense part.
+    """
+
+    text: str
+    weights: QueryWeights
+    words: Sequence[str] = ()
+    vector: NDArray[np.float32] | None = None
+
+
+def encode_queries(
+    queries: Sequence[object], parts: Sequence[str], encoder: str | None, models: FileModels
+) -> list[EncodedQuery]:
+    """Encode queries for the parts that are asked.
 
     Args:
-        queries: texts, or sparse vectors ``{term_id: weight}``.
+        queries: texts, or, where SPLADE alone is asked, sparse vectors ``{term_id: weight}``.
+        parts: one or more of ``splade``, ``bm25`` and ``dense``.
         encoder: None for the model, ``"idf"`` for the query's own tokens weighted by their rarity in the file.
-        model: the file's.
+        models: of the file.
+
+    Raises:
+        WrongType, InvalidVector, InvalidText: what is wrong with a query.
+        ModelError: a model cannot be loaded.
     """
-    if encoder not in (None, "idf"):
-        raise InvalidInput(f"encoder is {encoder!r}; give 'idf', or None for the model")
-    if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
-        raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
-    result: list[Weigher | None] = []
-    texts: list[str] = []
     for query in queries:
         if isinstance(query, str):
             check_unicode(query, "the query")
-            blank = not query.strip()
-            result.append(_constant(()) if blank else _by_idf(model.load().tokenize(query)) if encoder else None)
-            texts += [query] if result[-1] is None else []
-        elif isinstance(query, Mapping):
-            result.append(_fixed(check_vector(query, model.vocabulary_size, "the query")))
-        else:
+        elif not isinstance(query, Mapping):
             raise WrongType(f"the query is of type {type(query).__name__}; give a str or {{term_id: weight}}")
-    rows = iter(model.load().encode_queries(texts) if texts else ())
-    return [_fixed(next(rows)) if entry is None else entry for entry in result]
+        elif tuple(parts) != ("splade",):
+            raise WrongType(f"the query is of type {type(query).__name__}; BM25 and dense search need a text")
+    texts = [query if isinstance(query, str) else "" for query in queries]
+    asked = [i for i, text in enumerate(texts) if text.strip()]
+    weights: list[QueryWeights | None] = [() for _ in queries]
+    tokens: list[Sequence[int]] = [() for _ in queries]
+    vectors: list[NDArray[np.float32] | None] = [None for _ in queries]
+    for i, query in enumerate(queries):
+        if isinstance(query, Mapping):
+            weights[i] = _pairs(*check_vector(query, models.meta.layout.vocabulary_size, "the query"))
+    if "splade" in parts and encoder == "idf":
+        for i in asked:
+            weights[i], tokens[i] = None, np.unique(models.sparse.load().tokenize(texts[i]).term_ids).tolist()
+    elif "splade" in parts and asked:
+        rows = models.sparse.load().encode_queries([texts[i] for i in asked])
+        for i, row in zip(asked, rows, strict=True):
+            weights[i] = _pairs(*row)
+    if "dense" in parts:
+        for i, vector in zip(asked, models.dense.queries([texts[i] for i in asked]), strict=True):
+            vectors[i] = vector
+    return [EncodedQuery(*entry) for entry in zip(texts, weights, tokens, vectors, strict=True)]
 
 
-def _fixed(vector: Vector) -> Weigher:
-    return _constant(list(zip(vector[0].tolist(), vector[1].tolist(), strict=True)))
+def _pairs(terms: NDArray[np.int32], weights: NDArray[np.float32]) -> QueryWeights:
+    return list(zip(terms.tolist(), weights.tolist(), strict=True))
 
 
-def _constant(query: Query) -> Weigher:
-    return lambda _: query
+def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str], models: FileModels) -> Query:
+    """What a query looks for in one state of the file: the only place that reads its words and their frequencies."""
+    weights = _by_idf(view, encoded.tokens) if encoded.weights is None else encoded.weights
+    if "bm25" not in parts or not encoded.text:
+        return Query(encoded.text, weights, (), encoded.vector)
+    found = words.query_words(view.connection, encoded.text)
+    if "splade" not in parts and found:  # what `highlight` marks
+        terms = np.unique(models.sparse.load().tokenize(" ".join(found)).term_ids).tolist()
+        weights = [(term, 1.0) for term in terms]
+    return Query(encoded.text, weights, found, encoded.vector)
 
 
-def _by_idf(tokens: Tokens) -> Weigher:
-    terms: Sequence[int] = np.unique(tokens.term_ids).tolist()
+def _by_idf(view: View, terms: Sequence[int]) -> QueryWeights:
+    passages = sum(len(segment) for segment in view.snapshot.all_segments)
+    weights = idf_weights(document_frequencies(view, terms), passages).tolist()
+    return [(term, weight) for term, weight in zip(terms, weights, strict=True) if weight > 0]
 
-    def weigh(view: View) -> Query:
-        passages = sum(len(segment) for segment in view.snapshot.all_segments)
-        weights = idf_weights(document_frequencies(view, terms), passages).tolist()
-        return [(term, weight) for term, weight in zip(terms, weights, strict=True) if weight > 0]
 
-    return weigh
+def idf_weights(frequencies: NDArray[np.int64], passages: int) -> NDArray[np.float64]:
+    """Weights of a query's own tokens by their rarity, ``ln(1 + N / df)``: queries without a model.
+
+    The inference-free query side of SPLADE-doc (Formal et al. 2021) and of OpenSearch's doc-only models, with document
+    frequencies read from the file. None of the formulas in benchmarks/LOG.md is clearly better over five collections.
+
+    Args:
+        frequencies: in how many passages each query token occurs, ``(T,)``.
+        passages: N, how many there are.
+
+    Returns:
+        ``(T,)``; 0 for a token that no passage has.
+    """
+    df = np.minimum(frequencies, passages)
+    return np.where(frequencies > 0, np.log1p(passages / np.maximum(df, 1)), 0.0)
+
+
+def check_queries(queries: Iterable[QueryInput]) -> list[QueryInput]:
+    """An iterable of queries as a list; :class:`WrongType` for one query alone."""
+    if isinstance(queries, str | bytes | Mapping) or not isinstance(queries, Iterable):
+        raise WrongType(f"queries is of type {type(queries).__name__}; give an iterable of queries")
+    return list(queries)

@@ -8,12 +8,11 @@ this handle's own commits, says that the file changed.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -23,7 +22,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import Filter, matching_among, matching_doc_ids
+from spladelite.documents.filters import matching_among, matching_doc_ids
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
@@ -32,9 +31,9 @@ from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.segments import checked_postings
 from spladelite.index.snapshot import Allowed, Picker, Snapshot, read_snapshot
-
-CACHE_BYTES = 224 << 20  # with it, searching a million passages takes less than 300 MB in all
-ENTRY_BYTES = 150  # what a cached list takes besides its postings: key, bytes object, entry
+from spladelite.processors import usable_processors
+from spladelite.search.cache import PostingCache
+from spladelite.search.request import Request
 
 TOPK_SQL = """
 SELECT topk(p.segment_id, p.term_id, p.count, p.postings, p.checksum)
@@ -49,7 +48,7 @@ MAX_CANDIDATES = 200
 BATCH = 16  # queries that are ranked together
 BATCH_HITS = 100_000
 
-Query = Sequence[tuple[int, float]]  # term ids strictly ascending
+QueryWeights = Sequence[tuple[int, float]]  # term ids strictly ascending
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]
 NOTHING: Result = np.empty(0, np.int64), np.empty(0, np.float32)
 
@@ -60,78 +59,6 @@ class View:
 
     connection: apsw.Connection
     snapshot: Snapshot
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """Posting lists by term, for each term one a segment, in the order of ``segment_ids``; least recently used first.
-
-    ``whole`` has all lists of a term; in ``parts``, left from before the segments changed, those not known are None.
-    """
-
-    segment_ids: tuple[int, ...]
-    whole: OrderedDict[int, tuple[bytes, ...]]
-    parts: OrderedDict[int, tuple[bytes | None, ...]]
-
-    def get(self, term: int) -> tuple[bytes | None, ...]:
-        """A term's lists, as far as they are known."""
-        return self.whole.get(term) or self.parts.get(term) or (None,) * len(self.segment_ids)
-
-
-class PostingCache:
-    """Posting lists of sealed segments, those that were used last. Safe among threads.
-
-    A search only notes which terms it asked for; they are moved to their places when room is needed.
-    """
-
-    def __init__(self, budget: int = CACHE_BYTES) -> None:
-        self._held = Held((), OrderedDict(), OrderedDict())
-        self._asked: deque[Sequence[int]] = deque(maxlen=1024)
-        self._size = 0
-        self._lock = threading.Lock()
-        self._budget = budget
-
-    def held(self, segment_ids: tuple[int, ...], terms: Sequence[int]) -> Held:
-        """What is known of these segments; ``terms`` are about to be used."""
-        self._asked.append(terms)
-        held = self._held
-        if held.segment_ids == segment_ids:
-            return held
-        with self._lock:
-            held = self._held
-            place = {segment_id: i for i, segment_id in enumerate(held.segment_ids)}
-            places = [place.get(segment_id) for segment_id in segment_ids]
-            parts: OrderedDict[int, tuple[bytes | None, ...]] = OrderedDict()
-            for term, lists in (*held.parts.items(), *held.whole.items()):
-                if any(known := tuple(None if i is None else lists[i] for i in places)):
-                    parts[term] = known
-            self._size = sum(map(_cost, parts.values()))
-            self._held = Held(segment_ids, OrderedDict(), parts)
-            return self._held
-
-    def put(self, held: Held, term: int, lists: tuple[bytes, ...]) -> None:
-        """Hold a term's lists; an empty one says that the segment has none."""
-        cost = _cost(lists)
-        with self._lock:
-            if held is not self._held or term in held.whole or cost > self._budget:
-                return
-            self._size += cost - _cost(held.parts.pop(term, ()))
-            if self._size > self._budget:
-                self._make_room(held)
-            held.whole[term] = lists
-
-    def _make_room(self, held: Held) -> None:
-        while self._asked:
-            for term in self._asked.popleft():
-                if term in held.whole:
-                    held.whole.move_to_end(term)
-        while self._size > self._budget:
-            _, lists = (held.parts or held.whole).popitem(last=False)
-            self._size -= _cost(lists)
-
-
-def _cost(lists: Iterable[bytes | None]) -> int:
-    return sum(len(postings or b"") + ENTRY_BYTES for postings in lists)
 
 
 def picker(terms: Sequence[int]) -> Picker:
@@ -145,14 +72,19 @@ class TopK:
     """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search."""
 
     def __init__(
-        self, snapshot: Snapshot, cache: PostingCache, query: Query, k: int, min_score: float, allowed: Allowed | None
+        self,
+        snapshot: Snapshot,
+        cache: PostingCache,
+        query: QueryWeights,
+        request: Request,
+        allowed: Allowed | None,
     ) -> None:
         self._snapshot = snapshot
         self._cache = cache
         self._terms, self.weights = zip(*query, strict=True)
         self._pick = picker(self._terms)
-        self._k = k
-        self._min_score = min_score
+        self._k = request.k
+        self._min_score = request.min_score or 0.0
         self._allowed = snapshot.alive if allowed is None else allowed
         self._held = cache.held(snapshot.segment_ids, self._terms)
         self._read: dict[int, list[bytes | None]] = {}
@@ -244,43 +176,46 @@ class Searcher:
             self._local.version = version
         return View(connection, self._local.snapshot)
 
-    def top_k(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> Result:
+    def top_k(self, view: View, query: QueryWeights, request: Request) -> Result:
         """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
         if not query:
             return NOTHING
-        if matching is not None and CANDIDATES * k <= MAX_CANDIDATES and matching not in view.snapshot.filters:
-            found = self._filter_best(view, query, k, min_score, matching)
+        unknown = request.matching is not None and request.matching not in view.snapshot.filters
+        if unknown and CANDIDATES * request.k <= MAX_CANDIDATES:
+            found = self._filter_best(view, query, request)
             if found is not None:
                 return found
-        search = self._prepare(view, query, k, min_score, matching)
+        search = self._prepare(view, query, request)
         parts = search.parts()
-        return self._read(view, search) if parts is None else top_k(parts, search.weights, k, min_score)
+        if parts is None:
+            return self._read(view, search)
+        return top_k(parts, search.weights, request.k, request.min_score or 0.0)
 
-    def _filter_best(self, view: View, query: Query, k: int, min_score: float, matching: Filter) -> Result | None:
+    def _filter_best(self, view: View, query: QueryWeights, request: Request) -> Result | None:
         """The k best documents that match, if they are among the best few of all; else None.
 
         That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
         """
-        passage_ids, scores = self.top_k(view, query, CANDIDATES * k, min_score, None)
+        assert request.matching is not None
+        k = request.k
+        passage_ids, scores = self.top_k(view, query, replace(request, k=CANDIDATES * k, matching=None))
         doc_ids = passage_ids
         if any(segment.document_of is not None for segment in view.snapshot.all_segments):
             doc_ids = document_ids(view.connection, passage_ids)
-        matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
+        matching_ids = matching_among(view.connection, request.matching, doc_ids.tolist())
         best = [rank for rank, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
         if len(best) < k and len(passage_ids) == CANDIDATES * k:
             return None
         return passage_ids[best[:k]], scores[best[:k]]
 
-    def top_k_many(
-        self, view: View, queries: Iterable[Query], k: int, min_score: float, matching: Filter | None
-    ) -> Iterator[list[Result]]:
+    def top_k_many(self, view: View, queries: Iterable[QueryWeights], request: Request) -> Iterator[list[Result]]:
         """:meth:`top_k` for many queries, batch after batch. Other cores rank while this thread does the rest.
 
         Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
         """
-        batch_size = max(1, min(BATCH, BATCH_HITS // k))
+        batch_size = max(1, min(BATCH, BATCH_HITS // request.k))
         remaining = iter(queries)
-        others = cores() - 1
+        others = usable_processors() - 1
         with ThreadPoolExecutor(max(1, others)) as pool:
             running: deque[tuple[list[Result | None], Callable[[], list[Result]]]] = deque()
             while batch := list(islice(remaining, batch_size)):
@@ -290,25 +225,26 @@ class Searcher:
                     if not query:
                         results.append(NOTHING)
                         continue
-                    search = self._prepare(view, query, k, min_score, matching)
+                    search = self._prepare(view, query, request)
                     parts = search.parts()
                     if parts is None:
                         results.append(self._read(view, search))
                     else:
                         results.append(None)
                         todo.append((parts, search.weights))
-                rank = partial(top_k_many, todo, k, min_score)
+                rank = partial(top_k_many, todo, request.k, request.min_score or 0.0)
                 running.append((results, pool.submit(rank).result if others else rank))
                 if len(running) > max(1, others):
                     yield _merged(*running.popleft())
             while running:
                 yield _merged(*running.popleft())
 
-    def _prepare(self, view: View, query: Query, k: int, min_score: float, matching: Filter | None) -> TopK:
+    def _prepare(self, view: View, query: QueryWeights, request: Request) -> TopK:
         allowed = None
+        matching = request.matching
         if matching is not None:
             allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
-        return TopK(view.snapshot, self._cache, query, k, min_score, allowed)
+        return TopK(view.snapshot, self._cache, query, request, allowed)
 
     def _read(self, view: View, search: TopK) -> Result:
         self._local.topk = search
@@ -322,11 +258,6 @@ class Searcher:
 def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:
     ranked = iter(rank())
     return [next(ranked) if result is None else result for result in results]
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
@@ -357,7 +288,7 @@ def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
     return counts
 
 
-def explain_sql(connection: apsw.Connection, query: Query, terms: Mapping[int, str]) -> str:
+def explain_sql(connection: apsw.Connection, query: QueryWeights, terms: Mapping[int, str]) -> str:
     """The statement that a search runs, with its bindings as comments and SQLite's query plan."""
     segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")] or [0]
     bindings = {"segments": int_array(segments), "terms": int_array([term for term, _ in query] or [0])}

@@ -11,7 +11,7 @@ statement sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -19,19 +19,24 @@ import apsw.ext
 
 from spladelite.arguments import check_count
 from spladelite.errors import InvalidInput
+from spladelite.file_models import FileModels
 from spladelite.search.document_score import score
-from spladelite.search.searcher import Query, Searcher, View
+from spladelite.search.query_weights import encode_queries, look_up_query
+from spladelite.search.request import Request
+from spladelite.search.searcher import QueryWeights, Searcher, View
 
-QueryOf = Callable[[View, str], Query]
 
+def register(connection: apsw.Connection, searcher: Searcher, models: FileModels) -> None:
+    """Make both functions known on a connection."""
 
-def register(connection: apsw.Connection, searcher: Searcher, query_of: QueryOf) -> None:
-    """Make both functions known on a connection. ``query_of`` turns a text into terms and weights."""
+    def query_of(view: View, text: str) -> QueryWeights:
+        (encoded,) = encode_queries([text], ("splade",), None, models)
+        return look_up_query(view, encoded, ("splade",), models).weights
 
     def splade(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
         view = searcher.view(connection)
         found = query_of(view, _text(query))
-        passage_ids, scores = searcher.top_k(view, found, check_count(k), 0.0, None)
+        passage_ids, scores = searcher.top_k(view, found, Request("splade", check_count(k)))
         for passage_id, value in zip(passage_ids.tolist(), scores.tolist(), strict=True):
             doc_id = connection.execute("SELECT doc_id FROM passage WHERE passage_id = ?", (passage_id,)).get
             yield doc_id, value, passage_id
@@ -41,7 +46,7 @@ def register(connection: apsw.Connection, searcher: Searcher, query_of: QueryOf)
     table.column_access = apsw.ext.VTColumnAccess.By_Index
     apsw.ext.make_virtual_module(connection, "splade", table, eponymous_only=True)
 
-    latest: list[tuple[View, str, Query]] = []  # a scan asks the same question for every row
+    latest: list[tuple[View, str, QueryWeights]] = []  # a scan asks the same question for every row
 
     def splade_score(*arguments: Any) -> float | None:
         doc_id, query = arguments

@@ -29,7 +29,7 @@ from spladelite.training.report import needs
 from spladelite.training.state import TRAINING, check_folder, finished
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
@@ -85,7 +85,7 @@ def adapt(
     """
     needs(device)  # before minutes of mining
     documents = check_count(documents, "documents")
-    meta = db._meta
+    meta = db._session.meta
     if not meta.source:
         raise InvalidInput(
             f"the database was built with {meta.model}, given as an object; reencode it with a model folder first"
@@ -93,7 +93,7 @@ def adapt(
     target = Path(folder)
     if os.path.abspath(target) == meta.source:
         raise InvalidInput(f"the database already uses {target}; name a new folder to tune its model further")
-    encoder = db._model.load()
+    encoder = db._session.models.sparse.load()
     if isinstance(encoder, RoutedEncoder) and isinstance(encoder.query, StaticSide):
         config = replace(config, queries="static")
     ids = np.array(db.sql("SELECT doc_id FROM document"), np.int64).reshape(-1)

@@ -43,7 +43,7 @@ def measure(encoder: Encoder, judged: Validation, system: str = "splade", *, min
         system: "splade", or "splade-idf" for queries without the model.
         min_weight: smaller weights of documents are dropped; 0 keeps all that the model gives.
     """
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
     with SpladeLite(":memory:", model=encoder, min_weight=min_weight, bm25=False) as db:
         db.add(judged.corpus.values(), ids=judged.corpus.keys(), progress=False)

@@ -21,7 +21,7 @@ from spladelite.records import Hit
 from spladelite.training.data import Example, holds
 
 if TYPE_CHECKING:
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
 _BATCH = 128  # queries; each hit brings its document's whole text
 

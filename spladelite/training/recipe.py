@@ -165,7 +165,7 @@ def _count(data: TrainingData, recipe: Recipe) -> int:
 
 def mined(data: TrainingData, count: int, mode: str, model: Encoder, seed: int) -> tuple[Example, ...]:
     """The examples with ``count`` hard negatives each, out of a temporary database of the corpus."""
-    from spladelite import SpladeLite
+    from spladelite.database import SpladeLite
 
     with tempfile.TemporaryDirectory() as scratch, SpladeLite(Path(scratch) / "corpus.db", model=model) as db:
         db.add(data.corpus)

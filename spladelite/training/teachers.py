@@ -28,6 +28,8 @@ from spladelite.training.data import Example
 if TYPE_CHECKING:
     import apsw
 
+    from spladelite.file.sqlite import open_file
+
 Pairs = Sequence[tuple[str, str]]
 Scores = NDArray[np.float32]
 
@@ -325,7 +327,7 @@ def cached(teacher: Teacher, path: str | os.PathLike[str]) -> Iterator[Teacher]:
     import apsw
 
     try:
-        connection = apsw.Connection(os.fspath(path))
+        connection = open_file(os.fspath(path))
         try:
             connection.set_busy_timeout(30_000)
             connection.execute(

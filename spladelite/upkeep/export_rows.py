@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spladelite.file.sqlite import fetch
 from spladelite.index.passages import Layout, read_passages
-from spladelite.search.idf import idf_weights
+from spladelite.search.query_weights import idf_weights
 
 BATCH = 4096
 

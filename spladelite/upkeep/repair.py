@@ -9,7 +9,7 @@ encoded again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,33 +17,33 @@ from typing import Any
 import apsw
 
 from spladelite.arguments import NewDocument, content_hash
+from spladelite.documents.ingest import encode_documents
 from spladelite.documents.metadata_index import metadata_index_fields, metadata_index_sql
 from spladelite.documents.table import DOCUMENT_COLUMNS, EncodedDocuments, insert, read_document
 from spladelite.errors import Busy, CorruptIndex
 from spladelite.file import schema
-from spladelite.file.connection import Connections
 from spladelite.file.paths import replacing
-from spladelite.file.sqlite import backup, fetch
+from spladelite.file.sqlite import backup, fetch, open_file
+from spladelite.file_models import FileModels
 from spladelite.index import dense_blocks as dense
 from spladelite.index.passages import Layout, read_passages
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import read_meta
 from spladelite.records import Finding
-from spladelite.upkeep.reencode import ATTEMPTS, exchange
+from spladelite.session import Session
+from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
 
 _UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
-_GAP = 1 << 32  # new ids begin far above the old ones: what a process has cached under an id stays true
-
-Encode = Callable[[Sequence[NewDocument]], EncodedDocuments]
 
 
-def repair(live: Connections, encode: Encode) -> list[Finding]:
+def repair(session: Session) -> list[Finding]:
     """Rebuild the database; returns what could not be kept as it was.
 
     Raises:
         Busy: others changed the database at every one of 20 attempts.
         ReadOnly: the database is open read-only, or a slim export, which has no vectors to rebuild from.
     """
+    live = session.connections
     live.require_writable()
     if not live.memory:
         with live.read() as connection, replacing(f"{live.path}.damaged") as copy:
@@ -52,26 +52,26 @@ def repair(live: Connections, encode: Encode) -> list[Finding]:
         for _ in range(ATTEMPTS):
             with live.read() as connection:
                 version = connection.execute("PRAGMA data_version").get
-                target = apsw.Connection(":memory:" if live.memory else "")  # "": a temporary file without a name
-                findings = list(_salvage(connection, target, encode))
+                target = open_file(":memory:" if live.memory else "")  # "": a temporary file without a name
+                findings = list(_salvage(connection, target, session.models))
             if exchange(live, target, version):
+                session.changed()
                 return findings
     raise Busy(f"{live.path}: others write without a pause; try again")
 
 
-def _salvage(damaged: apsw.Connection, target: apsw.Connection, encode: Encode) -> Iterator[Finding]:
+def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileModels) -> Iterator[Finding]:
     meta = read_meta(damaged)
     target.execute("BEGIN")
     schema.create(target, lambda new: _copy_settings(damaged, new))
     for table in ("passage", "segment"):
-        first = (_last_id(damaged, table) // _GAP + 1) * _GAP
-        target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, first))
+        number_from(target, table, _last_id(damaged, table))
     taken: set[str] = set()
     for doc_id in _doc_ids(damaged):
         document = yield from _document(damaged, doc_id, taken)
         if document is not None:
             taken.add(document.id)
-            yield from _store(damaged, target, meta.layout, doc_id, document, encode)
+            yield from _store(damaged, target, meta.layout, doc_id, document, models)
     merge_all(target, meta.layout)
     target.execute("COMMIT")
 
@@ -154,13 +154,13 @@ def _store(
     layout: Layout,
     doc_id: int,
     document: NewDocument,
-    encode: Encode,
+    models: FileModels,
 ) -> Iterator[Finding]:
     """Copy a document with its vectors, or, where they are damaged, encode it anew."""
     encoded = _stored_vectors(damaged, layout, doc_id, document)
     if encoded is None:
         yield Finding("document", str(doc_id), f"its vectors were damaged: {document.id!r} was encoded again")
-        encoded = encode([replace(document, content_hash=content_hash(document.text, None))])
+        encoded = encode_documents([replace(document, content_hash=content_hash(document.text, None))], models)
     insert(target, layout, encoded)
 
 

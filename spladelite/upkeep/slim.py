@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import apsw
-
+from spladelite.file.sqlite import open_file
 from spladelite.index.passages import Layout, passage_checksum
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import mark_slim, read_meta
@@ -18,7 +17,7 @@ def _checksum(*key: Any) -> int:
 
 def make_slim(path: str) -> None:
     """Seal and merge everything in the file at ``path``, then drop its vectors. Nobody else may have it open."""
-    connection = apsw.Connection(path)
+    connection = open_file(path)
     try:
         connection.execute("BEGIN IMMEDIATE")
         layout: Layout = read_meta(connection).layout

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from raw_sql import connections_of
+
 from spladelite import SpladeLite
 from spladelite.file import schema
 from spladelite.migrations import migrations
@@ -89,7 +91,7 @@ class Worker:
 
     def repair(self, db: SpladeLite) -> None:
         self.add(db)
-        with db._connections.write() as connection:
+        with connections_of(db).write() as connection:
             connection.execute("DELETE FROM posting WHERE segment_id = (SELECT max(segment_id) FROM segment)")
         db.check(repair=True)
 
@@ -113,7 +115,7 @@ def work(path: Path, operation: str, state: dict[str, int], pipe: int, seed: int
             worker.say("!")
         db = open_database(path)
         worker.say("!")
-        while not db._connections.closed:
+        while not connections_of(db).closed:
             getattr(worker, operation)(db)
 
 

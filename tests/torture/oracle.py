@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spladelite import SpladeLite
-from spladelite.documents.ingest import split
+from spladelite.documents.ingest import passage_spans
 from torture import Tally
 from torture.words import WordModel, random_text, random_vector
 
@@ -47,7 +47,7 @@ def passage_of(vector: dict[int, float], span: tuple[int, int]) -> Passage:
 def entry_of(text: str, metadata: dict[str, Any] | None, vector: dict[int, float] | None) -> Entry:
     if vector is not None:
         return Entry(text, metadata or {}, [passage_of(vector, (0, len(text)))])
-    spans = split(text, MODEL)
+    spans = passage_spans(text, MODEL)
     rows = MODEL.encode_documents([text[start:end] for start, end in spans]).dicts()
     kept = [{term: weight for term, weight in row.items() if np.float32(weight) >= np.float32(0.3)} for row in rows]
     return Entry(text, metadata or {}, [passage_of(row, span) for row, span in zip(kept, spans, strict=True)])

@@ -1,0 +1,178 @@
+"""One search from beginning to end: encode outside of any transaction, look up, rank and read hits inside one.
+
+A file may move to another model (``reencode``) between the two; then the query is encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from spladelite.documents import table
+from spladelite.errors import DocumentNotFound, InvalidVector, ModelError, WrongType
+from spladelite.file.connection import Connections
+from spladelite.file_models import FileModels
+from spladelite.index.settings import read_meta
+from spladelite.processors import usable_processors
+from spladelite.records import Explanation, Hit
+from spladelite.search import hybrid
+from spladelite.search.explain import explain as explain_terms
+from spladelite.search.query_weights import EncodedQuery, QueryInput, encode_queries, look_up_query
+from spladelite.search.request import Request, Rerank
+from spladelite.search.searcher import Searcher, View
+
+TRANSACTION = 1024  # queries of one search_many that see the same state of the file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenIndex:
+    """What a search works on: the file's connections, its encoders, and what is kept between searches."""
+
+    connections: Connections
+    models: FileModels
+    searcher: Searcher
+
+    @contextmanager
+    def view(self, timeout: float | None = None) -> Iterator[View]:
+        """The state of the file that one read transaction sees."""
+        with self.connections.read(timeout) as connection:
+            yield self.searcher.view(connection)
+
+
+class _Moved(Exception):
+    """The file has moved to another model since the queries were encoded."""
+
+
+def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank | None, rerank_top: int) -> list[Hit]:
+    """The hits of one query, best first; with ``rerank`` in the order of its scores."""
+    found = request if rerank is None else replace(request, k=max(request.k, rerank_top))
+    hits = _until_it_stays(lambda: _hits(index, found, *_encode(index, found, [query])))
+    return hits if rerank is None else _reranked(rerank, query, hits, request.k)
+
+
+def search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
+    """The hits of many queries, on all processors."""
+    return _until_it_stays(lambda: _search_many(index, request, queries))
+
+
+def explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> Explanation:
+    """Why a document has its score.
+
+    Raises:
+        DocumentNotFound: no document has this id.
+    """
+    return _until_it_stays(lambda: _explain(index, request, query, id))
+
+
+def not_found(id: str) -> DocumentNotFound:
+    """The error for an id that is not there."""
+    return DocumentNotFound(f"no document has the id {id!r}; `id in db` tells, and iterating over db lists all ids")
+
+
+def _until_it_stays(attempt: Callable[[], T]) -> T:
+    while True:
+        try:
+            return attempt()
+        except _Moved:
+            continue
+
+
+def _encode(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> tuple[tuple[str, ...], EncodedQuery]:
+    parts, encoded = _encode_many(index, request, queries)
+    return parts, encoded[0]
+
+
+def _encode_many(
+    index: OpenIndex, request: Request, queries: Sequence[QueryInput]
+) -> tuple[tuple[str, ...], list[EncodedQuery]]:
+    parts = request.parts(index.models.meta.layout)
+    try:
+        return parts, encode_queries(queries, parts, request.encoder, index.models)
+    except ModelError:
+        # The model that this handle knows cannot be loaded; the file may have moved to another since.
+        with index.connections.read() as connection:
+            if index.models.follow(read_meta(connection)):
+                raise
+        raise _Moved from None
+
+
+@contextmanager
+def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
+    with index.view(timeout) as view:
+        if not index.models.follow(view.snapshot.meta):
+            raise _Moved
+        yield view
+
+
+def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
+    with _unmoved(index, request.timeout) as view:
+        query = look_up_query(view, encoded, parts, index.models)
+        passage_ids, scores = hybrid.rank(index.searcher, view, request, parts, query)
+        return table.read_hits(view.connection, [(passage_ids, scores, dict(query.weights))])[0]
+
+
+def _search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
+    parts, encoded = _encode_many(index, request, queries)
+    if parts == ("splade",) and request.timeout is None:
+        return _search_together(index, request, encoded)
+    workers = min(usable_processors(), len(encoded))
+    if workers < 2 or index.connections.memory:
+        return [_hits(index, request, parts, query) for query in encoded]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda query: _hits(index, request, parts, query), encoded))
+
+
+def _search_together(index: OpenIndex, request: Request, encoded: Sequence[EncodedQuery]) -> list[list[Hit]]:
+    """Hits by SPLADE alone: other processors rank while this one reads the documents."""
+    hits: list[list[Hit]] = []
+    for start in range(0, len(encoded), TRANSACTION):
+        with _unmoved(index) as view:
+            some = encoded[start : start + TRANSACTION]
+            queries = [look_up_query(view, query, ("splade",), index.models).weights for query in some]
+            rest = iter(queries)
+            for ranked in index.searcher.top_k_many(view, queries, request):
+                hits += table.read_hits(view.connection, [(*found, dict(next(rest))) for found in ranked])
+    return hits
+
+
+def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> Explanation:
+    parts, encoded = _encode(index, request, [query])
+    tokenize = index.models.sparse.load().tokenize
+    literal = set(tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
+    with _unmoved(index) as view:
+        stored = table.look_up(view.connection, [id]).get(id)
+        if stored is None:
+            raise not_found(id)
+        found = look_up_query(view, encoded, parts, index.models)
+        layout = view.snapshot.meta.layout
+        explanation = explain_terms(view.connection, layout, stored, dict(found.weights), literal, tokenize)
+        if parts == ("splade",):
+            return explanation
+        return hybrid.explain_parts(explanation, index.searcher, view, request, parts, found, stored.doc_id)
+
+
+def _reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
+    """The hits in the order of a cross-encoder's scores for (query, passage), best first, the k best.
+
+    Raises:
+        WrongType: the query is a sparse vector.
+        InvalidVector: not one finite score a hit.
+    """
+    if not isinstance(query, str):
+        raise WrongType(f"the query is of type {type(query).__name__}; rerank= needs a text")
+    if not hits:
+        return []
+    scores = np.asarray(rerank(query, [hit.passage.text for hit in hits]), np.float64)
+    if scores.shape != (len(hits),) or not np.isfinite(scores).all():
+        raise InvalidVector(
+            f"rerank returned scores of shape {scores.shape} for {len(hits)} texts; expected one finite number a text"
+        )
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [hits[i]._replace(score=float(scores[i])) for i in order]

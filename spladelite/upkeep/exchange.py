@@ -1,0 +1,42 @@
+"""Put a database that was built beside the live one in its place, in one transaction.
+
+SQLite's backup copies all pages over the live database: a reader sees the old one or the new one, never a mixture, and
+a handle that was open before notices at its next call.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from spladelite.file.connection import Connections
+from spladelite.file.sqlite import BUSY_TIMEOUT_MS, fetch, open_file
+
+ATTEMPTS = 20  # while others write
+
+# A database that takes another's place numbers its segments and passages from far above the old ones: an id is never
+# used twice, so that what some process has cached under it stays true.
+GAP = 1 << 32
+
+
+def number_from(connection: apsw.Connection, table: str, used: int) -> None:
+    """Let a new database's ``passage`` or ``segment`` ids begin above the old one's; nothing happens if they do."""
+    if not fetch(connection, "SELECT 1 FROM sqlite_sequence WHERE name = ?", (table,)):
+        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, (used // GAP + 1) * GAP))
+
+
+def exchange(live: Connections, source: apsw.Connection, version: int) -> bool:
+    """Copy ``source`` over the live database, as one transaction; False if others have written since ``version``."""
+    live.require_same_file()
+    with live.outside_transaction() as reading:
+        target = reading if live.memory else open_file(live.path, apsw.SQLITE_OPEN_READWRITE)
+        try:
+            target.set_busy_timeout(BUSY_TIMEOUT_MS)
+            with target.backup("main", source, "main") as copying:
+                copying.step(1)  # from here on nobody else can write
+                if not live.memory and reading.execute("PRAGMA data_version").get != version:
+                    return False
+                copying.step(-1)
+            return True
+        finally:
+            if target is not reading:
+                target.close()
