@@ -679,6 +679,50 @@ def test_values_that_strict_tables_do_not_allow_are_damage(tmp_path: Path, table
         assert db.check() != []
 
 
+def test_a_metadata_index_that_lost_an_entry_is_noticed_before_a_filter_uses_it(file: Path) -> None:
+    with open_database(file) as db:
+        db.create_metadata_index("year")
+        db.add([f"w1 w{i}" for i in range(20)], ids=[str(i) for i in range(20)], metadata=[{"year": 2020}] * 20)
+        assert len(db.search({2: 1.0}, 50, where={"year": 2020})) == 20
+        with connections_of(db).read() as connection:
+            row = connection.execute("SELECT * FROM document WHERE id = '7'").get
+            index = connection.execute("SELECT * FROM sqlite_schema WHERE name LIKE 'metadata year%'").get
+    raw(file, "DELETE FROM document WHERE id = '7'")
+    raw(file, "DELETE FROM sqlite_schema WHERE name = ?", index[1])
+    raw(file, "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?)", *row)  # the index does not learn of it
+    raw(file, "INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", *index)
+    with open_database(file) as db:
+        for question in ("w1", {2: 1.0}):
+            for mode in ("splade", "bm25"):
+                if mode == "splade" or question == "w1":
+                    with pytest.raises(CorruptIndex, match="entries"):
+                        db.search(question, 200, where={"year": 2020}, mode=mode)
+        assert db.check() != []
+        db.check(repair=True)
+        assert len(db.search({2: 1.0}, 50, where={"year": 2020})) == 20
+        assert db.check() == []
+
+
+def test_an_id_that_leads_to_another_document_is_damage(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    with open_database(file, read_only=True) as db, connections_of(db).read() as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%autoindex_document%'")
+    page = slice((root[0] - 1) * 4096, root[0] * 4096)
+    index = data[page]
+    # A record of the index is (id, doc_id): exchange what 'a' and 'b' lead to.
+    assert index.count(b"\x03\x0f\x09a") == 1
+    file.write_bytes(data[: page.start] + swapped(bytes(index)) + data[page.stop :])
+    with open_database(file) as db:
+        for id in ("a", "b"):
+            with pytest.raises(CorruptIndex, match="leads|finds"):
+                db.get(id)
+
+
+def swapped(index: bytes) -> bytes:
+    """An index on ids in which 'a' and 'b' have taken each other's place."""
+    return index.replace(b"a", b"\0").replace(b"b", b"a").replace(b"\0", b"b")
+
+
 def raw(path: Path, sql: str, *args: Any) -> list[Any]:
     """Run a statement that may change the schema's text."""
     connection = apsw.Connection(str(path))

@@ -93,6 +93,18 @@ class Snapshot:
         """Sealed segments, then the tail's parts."""
         return (*self.segments, *(part.segment for part in self.tail))
 
+    def count_documents(self) -> int:
+        """How many documents are alive."""
+        count = 0
+        for segment in self.all_segments:
+            alive = self.alive.get(segment.segment_id)
+            if segment.document_of is None:
+                count += len(segment) if alive is None else int(alive.sum())
+            else:
+                starts = np.diff(segment.document_of, prepend=-1) > 0
+                count += int((starts if alive is None else starts & (alive > 0)).sum())
+        return count
+
     def allowed(self, key: object, doc_ids: Callable[[], NDArray[np.int64]]) -> Allowed:
         """The living passages of the given documents, as a mask for each segment; remembered under ``key``."""
         if key in self.filters:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import Filter, matching_doc_ids
+from spladelite.documents.filters import Filter
 from spladelite.documents.table import document_ids
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks, words
@@ -98,7 +98,7 @@ def _ask(part: str, searcher: Searcher, view: View, query: Query, request: Reque
     if part == "splade":
         passage_ids, scores = searcher.top_k(view, query.weights, request)
         return PartHits(document_ids(view.connection, passage_ids), passage_ids, scores)
-    allowed = None if request.matching is None else _allowed(view, request.matching)
+    allowed = None if request.matching is None else _allowed(searcher, view, request.matching)
     if part == "bm25":
         doc_ids, scores = words.search(view.connection, query.words, request.k, allowed)
         return PartHits(doc_ids, doc_ids, scores)  # the first passage's id is the document's
@@ -109,9 +109,9 @@ def _ask(part: str, searcher: Searcher, view: View, query: Query, request: Reque
     return PartHits(*found)
 
 
-def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
+def _allowed(searcher: Searcher, view: View, matching: Filter) -> NDArray[np.int64]:
     """The living documents that match, ascending; from the masks that the snapshot remembers."""
-    masks = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+    masks = searcher.allowed(view, matching)
     doc_ids = [np.empty(0, np.int64)]
     for segment in view.snapshot.all_segments:
         passage_ids, mask = segment.passage_ids, masks[segment.segment_id]

@@ -22,7 +22,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import matching_among, matching_doc_ids
+from spladelite.documents.filters import Filter, matching_among, matching_doc_ids
+from spladelite.documents.metadata_index import count_entries
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
@@ -153,6 +154,7 @@ class Searcher:
         self._segments: dict[int, Segment] = {}
         self._local = threading.local()
         self._commits = 0
+        self._counted = False
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Register ``topk`` on a new connection."""
@@ -240,11 +242,18 @@ class Searcher:
                 yield _merged(*running.popleft())
 
     def _prepare(self, view: View, query: QueryWeights, request: Request) -> TopK:
-        allowed = None
-        matching = request.matching
-        if matching is not None:
-            allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+        allowed = None if request.matching is None else self.allowed(view, request.matching)
         return TopK(view.snapshot, self._cache, query, request, allowed)
+
+    def allowed(self, view: View, matching: Filter) -> Allowed:
+        """The living passages of the documents that match, as a mask for each segment.
+
+        Before a handle's first filter, the entries of the indexes that filters use are counted.
+        """
+        if not self._counted:
+            count_entries(view.connection, view.snapshot.count_documents())
+            self._counted = True
+        return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
 
     def _read(self, view: View, search: TopK) -> Result:
         self._local.topk = search
