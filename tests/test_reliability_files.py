@@ -25,6 +25,7 @@ from raw_sql import connections_of
 from torture.words import WordModel
 
 from spladelite import SpladeLite
+from spladelite.documents.table import document_checksum
 from spladelite.errors import (
     CorruptIndex,
     DatabaseError,
@@ -517,9 +518,14 @@ def test_what_another_copy_of_sqlite_closes_is_not_lost(file: Path, kind: str, o
 def test_a_log_that_is_deleted_during_a_call_is_an_error(file: Path) -> None:
     with open_database(file) as db:
         db.add("w5", ids="e")
-        with pytest.raises(DatabaseError, match="repeat the call"), db._connections.write() as connection:
-            connection.execute("DELETE FROM document")
-            os.unlink(f"{file}-wal")
+
+        def write() -> None:
+            with connections_of(db).write() as connection:
+                connection.execute("DELETE FROM document")
+                os.unlink(f"{file}-wal")
+
+        with pytest.raises(DatabaseError, match="repeat the call"):
+            write()
         db.add("w6", ids="f")
         assert "f" in db
 
@@ -527,7 +533,7 @@ def test_a_log_that_is_deleted_during_a_call_is_an_error(file: Path) -> None:
 @posix
 def test_a_log_that_is_deleted_between_calls_is_begun_again(file: Path) -> None:
     with open_database(file) as db:
-        with db._connections.outside_transaction() as connection:
+        with connections_of(db).outside_transaction() as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         os.unlink(f"{file}-wal")
         os.unlink(f"{file}-shm")
@@ -585,7 +591,7 @@ def test_the_process_may_go_elsewhere_and_links_may_lead_elsewhere(
         link.unlink()
         link.symlink_to(other)
         for handle, id in ((db, "first"), (linked, "second")):
-            assert in_threads(1, lambda _, handle=handle, id=id: handle.add("w5", ids=id)) == []  # type: ignore[misc]
+            assert in_threads(1, partial(lambda db, name, _: db.add("w5", ids=name), handle, id)) == []
             assert handle.sql("SELECT count(*) FROM document WHERE id = ?", [id]) == [(1,)]
         db.reencode(MODEL, progress=False)
         db.check(repair=True)
@@ -628,8 +634,8 @@ def test_an_export_that_fails_leaves_the_old_file(tmp_path: Path, file: Path) ->
 HOSTILE = {
     "trigger": "CREATE TRIGGER evil AFTER INSERT ON document BEGIN DELETE FROM document; END",
     "temp-like name": "CREATE TRIGGER sqliteXstat1 AFTER INSERT ON document BEGIN DELETE FROM passage; END",
-    "view": "CREATE VIEW evil AS SELECT splade_score(1, 'x')",
-    "table": "CREATE TABLE extra (a)",
+    "view in the place of a function": "CREATE VIEW json_each AS SELECT 1 AS key, 2 AS value",
+    "table in the place of a function": "CREATE TABLE Carray (value)",
     "index": "CREATE INDEX evil ON document (upper(text))",
     "virtual table": "CREATE VIRTUAL TABLE evil USING fts5(a)",
     "generated column": "ALTER TABLE document ADD COLUMN evil TEXT AS (upper(text))",
@@ -646,6 +652,75 @@ def test_a_schema_that_is_not_exactly_ours_is_refused_before_a_row_is_read(file:
     for options in ({}, {"read_only": True}, {"immutable": True}):
         with pytest.raises(NotADatabase, match="schema"):
             open_database(file, **options)
+
+
+OWN = """
+CREATE TABLE note (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT REFERENCES document (id), "my text" TEXT NOT NULL);
+CREATE TABLE tag (name PRIMARY KEY, weight REAL CHECK (weight > 0), twice AS (2 * weight)) WITHOUT ROWID;
+CREATE TABLE loose (rowid, a UNIQUE);
+CREATE INDEX by_id ON note (id);
+CREATE VIEW noted AS SELECT d.id, n."my text" FROM document d JOIN note n USING (id);
+CREATE TRIGGER counted AFTER INSERT ON tag BEGIN INSERT INTO note (id, "my text") VALUES ('a', new.name); END;
+INSERT INTO note (id, "my text") VALUES ('a', 'first'), ('b', 'second');
+DELETE FROM note WHERE number = 2;
+INSERT INTO tag VALUES ('x', 1.5);
+INSERT INTO loose VALUES (7, 1), (7, 2);
+DELETE FROM loose WHERE a = 1;
+"""
+
+
+def test_tables_of_the_users_own_stand_beside_ours_and_stay(file: Path, tmp_path: Path) -> None:
+    edit(file, OWN)
+    questions = (
+        "SELECT * FROM noted ORDER BY 1, 2",
+        "SELECT number, id FROM note",
+        "SELECT * FROM tag",
+        "SELECT _rowid_, * FROM loose",
+        "SELECT name, sql FROM sqlite_schema WHERE tbl_name IN ('note', 'tag', 'loose', 'noted') ORDER BY name",
+        "SELECT seq FROM sqlite_sequence WHERE name = 'note'",
+    )
+
+    def answers(db: SpladeLite) -> list[Any]:
+        return [db.sql(question) for question in questions]
+
+    with open_database(file) as db:
+        before = answers(db)
+        assert before[0] == [("a", "first"), ("a", "x")]
+        db.add("w5", ids="e")
+        db.optimize()
+        assert answers(db) == before
+        assert db.stats().sizes["your own"] > 0
+        db.reencode(MODEL, progress=False)
+        db.reencode(MODEL, progress=False)
+        assert answers(db) == before
+        with connections_of(db).write() as connection:
+            connection.execute("DELETE FROM passage WHERE passage_id = 1")
+        db.check(repair=True)
+        assert answers(db) == before
+        assert db.check() == []
+        db.export(tmp_path / "slim.db", slim=True)
+        db.export_rows(tmp_path / "rows.db")
+    for options in ({}, {"read_only": True}, {"immutable": True}):
+        with open_database(file, **options) as db:
+            assert answers(db) == before
+    with open_database(tmp_path / "slim.db") as slim:
+        assert answers(slim) == before
+
+
+def test_what_a_users_own_table_breaks_of_its_own_rules_is_no_damage(file: Path) -> None:
+    edit(file, "CREATE TABLE mine (a INTEGER CHECK (a > 0), b)")
+    edit(file, "PRAGMA ignore_check_constraints = 1; INSERT INTO mine SELECT -value, 0 FROM json_each('[1, 2, 3]')")
+    with open_database(file) as db:
+        assert db.check() == []
+    raw(
+        file,
+        "UPDATE sqlite_schema SET sql = 'CREATE TABLE mine (a INTEGER CHECK (a > 0), b NOT NULL)' WHERE name = 'mine'",
+    )
+    with open_database(file) as db:
+        assert db.check() == []
+        with connections_of(db).write() as connection:
+            connection.execute("DELETE FROM passage")
+        assert db.check() != []
 
 
 @pytest.mark.parametrize(
@@ -704,23 +779,23 @@ def test_a_metadata_index_that_lost_an_entry_is_noticed_before_a_filter_uses_it(
 
 
 def test_an_id_that_leads_to_another_document_is_damage(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    with open_database(file, read_only=True) as db, connections_of(db).read() as connection:
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name LIKE '%autoindex_document%'")
-    page = slice((root[0] - 1) * 4096, root[0] * 4096)
-    index = data[page]
-    # A record of the index is (id, doc_id): exchange what 'a' and 'b' lead to.
-    assert index.count(b"\x03\x0f\x09a") == 1
-    file.write_bytes(data[: page.start] + swapped(bytes(index)) + data[page.stop :])
+    """Two documents, undamaged in themselves, have exchanged their ids; the index on ids has not followed."""
+    index = raw(file, "SELECT * FROM sqlite_schema WHERE name = 'sqlite_autoindex_document_1'")[0]
+    with open_database(file) as db, connections_of(db).read() as connection:
+        rows = connection.execute("SELECT doc_id, id, text, metadata, passages, content_hash FROM document").fetchall()
+    (strict,) = raw(file, "SELECT sql FROM sqlite_schema WHERE name = 'document'")[0]
+    without = "DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_document_1'"
+    raw(file, f"UPDATE sqlite_schema SET sql = ? WHERE name = 'document'; {without}", strict.replace(" UNIQUE", ""))
+    for (doc_id, _, *rest), (_, other, *_) in zip(rows, reversed(rows), strict=True):
+        checksum = document_checksum(doc_id, other, *rest)
+        raw(file, "UPDATE document SET id = ?, checksum = ? WHERE doc_id = ?", other, checksum, doc_id)
+    restored = "INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)"
+    raw(file, f"UPDATE sqlite_schema SET sql = ? WHERE name = 'document'; {restored}", strict, *index)
     with open_database(file) as db:
         for id in ("a", "b"):
-            with pytest.raises(CorruptIndex, match="leads|finds"):
+            with pytest.raises(CorruptIndex, match="the index on ids finds"):
                 db.get(id)
-
-
-def swapped(index: bytes) -> bytes:
-    """An index on ids in which 'a' and 'b' have taken each other's place."""
-    return index.replace(b"a", b"\0").replace(b"b", b"a").replace(b"\0", b"b")
+        assert db.check() != []
 
 
 def raw(path: Path, sql: str, *args: Any) -> list[Any]:

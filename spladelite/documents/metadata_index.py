@@ -9,6 +9,7 @@ import apsw
 
 from spladelite.documents.filters import columns_of
 from spladelite.errors import CorruptIndex, WrongType
+from spladelite.file.sqlite import quoted
 from spladelite.index.settings import sign
 
 
@@ -63,8 +64,7 @@ def count_entries(connection: apsw.Connection, documents: int) -> None:
     for (name,) in connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'document'"
     ).fetchall():
-        quoted = str(name).replace('"', '""')
-        count = connection.execute(f'SELECT count(*) FROM document INDEXED BY "{quoted}"').get
+        count = connection.execute(f"SELECT count(*) FROM document INDEXED BY {quoted(str(name))}").get
         if count != documents:
             raise CorruptIndex(
                 f"the index {name!r} has {count} entries for {documents} documents; run check(repair=True)"

@@ -33,10 +33,10 @@ _installed = False
 def own_locks() -> bool:
     """Give SQLite locks of open file descriptions in place of locks of the process; whether the system has them."""
     try:
-        from spladelite.file import _locks
+        from spladelite.file._locks import calls as addresses
     except ImportError:  # Windows, where locks belong to handles anyway, or an installation without a compiler
         return False
-    calls: dict[str, int] = _locks.calls()
+    calls: dict[str, int] = addresses()
     if calls:
         vfs = apsw.VFS("spladelite-locks", "unix")
         for name, address in calls.items():

@@ -91,6 +91,11 @@ def fetch(connection: apsw.Connection, sql: str, args: Any = None) -> list[Any]:
     return connection.execute(sql, args).fetchall()
 
 
+def quoted(name: str) -> str:
+    """A name of the schema, as it stands in a statement."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def int_array(values: Sequence[int] | NDArray[np.int64]) -> Any:
     """Numbers for ``carray(?)`` in a statement; at least one."""
     return apsw.carray(np.ascontiguousarray(values, np.int64))

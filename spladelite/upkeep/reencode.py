@@ -23,7 +23,7 @@ from spladelite.file.sqlite import fetch
 from spladelite.file_models import FileModel, FileModels
 from spladelite.index.settings import Settings, read_meta
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, carry_over, exchange, number_from
 
 BATCH = 512
 
@@ -106,6 +106,8 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
     with side.connections.write() as connection:
         gone = [id for (id,) in fetch(connection, "SELECT id FROM document") if id not in known]
         table.remove(connection, side.meta.layout, table.places(connection, gone))
+    with live.read() as source, side.connections.write() as connection:
+        carry_over(source, connection)
     return version
 
 

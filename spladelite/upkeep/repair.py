@@ -31,7 +31,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import read_meta
 from spladelite.records import Finding
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, carry_over, exchange, number_from
 
 _UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
 
@@ -73,6 +73,12 @@ def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileMode
             taken.add(document.id)
             yield from _store(damaged, target, meta.layout, doc_id, document, models)
     merge_all(target, meta.layout)
+    try:
+        carry_over(damaged, target)
+    except _UNREADABLE as error:
+        yield Finding(
+            "database", "file", f"a table of your own cannot be read to its end, look for it in the copy: {error}"
+        )
     target.execute("COMMIT")
 
 
