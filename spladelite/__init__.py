@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
+    from spladelite.documents.table import OnConflict
     from spladelite.encoders.base import Encoder
     from spladelite.encoders.dense import DenseEncoder
     from spladelite.encoders.registry import load_encoder
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from spladelite.file.connection import Durability
     from spladelite.progress import Progress
     from spladelite.records import (
+        Added,
         Document,
         Explanation,
         Finding,
@@ -77,6 +79,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "Added",
     "Busy",
     "CorruptIndex",
     "DatabaseError",
@@ -98,6 +101,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "NotADatabase",
+    "OnConflict",
     "PartMatch",
     "Passage",
     "Progress",
@@ -128,6 +132,7 @@ _ROOMS = (
     "encoders.dense",
     "encoders.registry",
     "file.connection",
+    "documents.table",
     "search.request",
     "search.query_weights",
     "database",

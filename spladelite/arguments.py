@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import repeat
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, InvalidMetadata, InvalidText, InvalidVector, WrongType
 from spladelite.index.quantize import LARGEST_WEIGHT
+from spladelite.json_values import canonical_json, json_values, merge_patch
 
 Vector = tuple[NDArray[np.int32], NDArray[np.float32]]
 
@@ -75,21 +76,32 @@ def _rows(
                 row.append(next(iterator))
             except StopIteration:
                 raise InvalidInput(f"{name} ended after {position} entries, but there are more texts") from None
-            if column is not None and row[-1] is None and name != "metadata":
+            if column is not None and row[-1] is None and name == "vectors":
                 raise WrongType(f"{name}[{position}] is None; give an entry for every text, or leave {name} out")
         id, metadata, vector = row
         checked = None if vector is None else check_vector(vector, vocabulary_size, f"vectors[{position}]")
         digest = content_hash(check_text(text, f"texts[{position}]"), checked)
+        stored_metadata = None if metadata is None else check_metadata(metadata, f"metadata[{position}]")
         yield NewDocument(
-            digest.hex() if id is None else check_id(id, f"ids[{position}]"),
+            default_id(digest, stored_metadata) if id is None else check_id(id, f"ids[{position}]"),
             str(text),
-            None if metadata is None else check_metadata(metadata, f"metadata[{position}]"),
+            stored_metadata,
             checked,
             digest,
         )
     for (name, column), iterator in zip(columns.items(), iterators, strict=True):
         if column is not None and next(iterator, iterator) is not iterator:
             raise InvalidInput(f"{name} has more than {position + 1} entries, but there are {position + 1} texts")
+
+
+def default_id(digest: bytes, metadata: str | None) -> str:
+    """The id of a document that came without one: a hash of its content, and of its metadata where it has any.
+
+    So the same text twice is one document, and a paragraph that two files share is two.
+    """
+    if metadata is None or metadata == "{}":
+        return digest.hex()
+    return blake2b(digest + canonical_json(metadata).encode(), digest_size=16).hexdigest()
 
 
 def content_hash(text: str, vector: Vector | None) -> bytes:
@@ -124,11 +136,14 @@ def check_id(id: object, where: str = "id") -> str:
 
 def id_list(ids: object) -> list[str]:
     """One id or an iterable of ids, as a list without duplicates."""
-    if isinstance(ids, str):
-        ids = [ids]
+    return list(dict.fromkeys(check_ids([ids] if isinstance(ids, str) else ids)))
+
+
+def check_ids(ids: object) -> list[str]:
+    """An iterable of ids, as a list."""
     if isinstance(ids, bytes | Mapping) or not isinstance(ids, Iterable):
         raise WrongType(f"ids is {_name(ids)}; give an id or an iterable of ids")
-    return list(dict.fromkeys(check_id(id, f"ids[{position}]") for position, id in enumerate(ids)))
+    return [check_id(id, f"ids[{position}]") for position, id in enumerate(ids)]
 
 
 def check_unicode(text: str, where: str) -> None:
@@ -143,9 +158,13 @@ def check_unicode(text: str, where: str) -> None:
 
 
 def check_metadata(metadata: object, where: str = "metadata") -> str:
-    """Metadata as JSON text that reads back as the very same value."""
+    """Metadata as JSON text that reads back as the very same value, :mod:`spladelite.json_values` replaced."""
     if not isinstance(metadata, Mapping):
         raise WrongType(f"{where} is {_name(metadata)}; give a dict that can be written as JSON, or None")
+    try:
+        metadata = json_values(metadata)
+    except RecursionError as error:
+        raise InvalidMetadata(f"{where} cannot be written as JSON: {error}") from None
     try:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
@@ -158,6 +177,15 @@ def check_metadata(metadata: object, where: str = "metadata") -> str:
             f"numbers, booleans and None"
         )
     return text
+
+
+def metadata_change(metadata: object, *, merge: bool) -> Callable[[str], str]:
+    """What ``update`` makes of stored metadata, JSON text both: the new, or the old with the new merged in."""
+    checked = check_metadata(metadata)
+    if not merge:
+        return lambda _: checked
+    patch = json.loads(checked)
+    return lambda old: check_metadata(merge_patch(json.loads(old), patch))
 
 
 def check_vector(vector: object, vocabulary_size: int, where: str = "the vector") -> Vector:

@@ -102,6 +102,22 @@ class Passage:
     end: int
 
 
+class Added(list[str]):
+    """The ids of the documents that a call was given, in order, and what became of each.
+
+    Attributes:
+        new: ids that were not there before.
+        replaced: ids whose text, vector or metadata has changed.
+        unchanged: ids that were there already and were left as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new: list[str] = []
+        self.replaced: list[str] = []
+        self.unchanged: list[str] = []
+
+
 class Hit(NamedTuple):
     """One found document. A named tuple: making a thousand of them takes a quarter of a dataclass's time.
 
@@ -112,6 +128,10 @@ class Hit(NamedTuple):
         metadata: its metadata.
         start, end: where in ``text`` the passage is that scored best; the document's score is its score.
         query: the query's weights by term id, which :meth:`SpladeLite.highlight` reads.
+        relevance: the score on a scale from 0 to 1, in the same order. SPLADE: ``score / (score + |q|²)``, so 0.5 for a
+            passage that scores as much as the query would against itself. BM25: ``score / (score + 2 n)`` for n words.
+            Dense: ``(1 + s / (1 + |s|)) / 2``. A hybrid's share of the best score that its weights allow. After
+            ``rerank``: the logistic function of the score.
     """
 
     id: str
@@ -121,6 +141,7 @@ class Hit(NamedTuple):
     start: int
     end: int
     query: Mapping[int, float]
+    relevance: float = 0.0
 
     @property
     def passage(self) -> Passage:

@@ -13,10 +13,10 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
+    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
 }  # fmt: skip
-ALIASES = {"Durability", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
+ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
 
 
 def exceptions() -> set[str]:

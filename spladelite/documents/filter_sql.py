@@ -11,6 +11,7 @@ import apsw
 import numpy as np
 
 from spladelite.errors import InvalidFilter
+from spladelite.json_values import json_scalar
 
 SqlValue = str | int | float | bytes | None
 
@@ -119,8 +120,7 @@ def run_authorized(
 
 def scalar(operand: object, path: str, operator: str) -> str | int | float | bool | None:
     """The operand, if it is one JSON scalar that SQLite can compare."""
-    if isinstance(operand, np.generic):
-        operand = operand.item()
+    operand = json_scalar(operand)
     if operand is None or isinstance(operand, bool):
         return operand
     if isinstance(operand, str):
@@ -136,7 +136,7 @@ def scalar(operand: object, path: str, operator: str) -> str | int | float | boo
             raise InvalidFilter(f"{path!r}: {operator} of {operand}: metadata holds finite numbers only")
         return float(operand)
     raise InvalidFilter(
-        f"{path!r}: {operator} of {show(operand)}: values are strings, numbers, booleans or None; "
+        f"{path!r}: {operator} of {show(operand)}: values are strings, numbers, booleans, None or dates; "
         f"for several values use $in"
     )
 

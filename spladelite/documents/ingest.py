@@ -16,7 +16,7 @@ import apsw
 
 from spladelite.arguments import NewDocument
 from spladelite.documents.chunking import chunk
-from spladelite.documents.table import EncodedDocuments, Plan, insert, plan, remove, set_metadata
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, insert, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
 from spladelite.errors import InvalidText
 from spladelite.file.connection import Connections
@@ -26,7 +26,7 @@ from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
-from spladelite.records import SparseVectors
+from spladelite.records import Added, SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
 BATCH_ENCODED = 512
@@ -41,12 +41,12 @@ class Target:
     Attributes:
         connections: of the database.
         models: of the file; they follow the file when it moves to another model.
-        replace: whether an id that exists with other content is replaced, or an error.
+        on_conflict: what happens where an id exists with other content.
     """
 
     connections: Connections
     models: FileModels
-    replace: bool
+    on_conflict: OnConflict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,20 +59,22 @@ class Prepared:
     encoded: EncodedDocuments
 
 
-def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[int, int], object]) -> list[str]:
+def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[int, int], object]) -> Added:
     """Store documents in batches, each of them one transaction; returns the ids in order.
 
     While one batch is written, on a thread of its own, the next one is encoded. ``advance`` gets the documents and
     the newly encoded passages of each batch that is stored.
     """
-    ids: list[str] = []
+    added = Added()
 
     def write(prepared: Prepared) -> Prepared:
-        _write(target, prepared)
-        return prepared
+        return _write(target, prepared)
 
     def done(prepared: Prepared) -> None:
-        ids.extend(document.id for document in prepared.batch)
+        added.extend(document.id for document in prepared.batch)
+        added.new += prepared.plan.new
+        added.replaced += prepared.plan.replaced
+        added.unchanged += prepared.plan.unchanged
         advance(len(prepared.batch), len(prepared.encoded.vectors))
 
     with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
@@ -95,28 +97,30 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Callable[[
                 done(writing.result())
             if ready is not None:
                 done(write(ready))
-    return ids
+    return added
 
 
 def _prepare(target: Target, batch: Sequence[NewDocument]) -> Prepared:
     with target.connections.read() as connection:
         meta = read_meta(connection)
-        before = plan(connection, batch, target.replace)
+        before = plan(connection, batch, target.on_conflict)
     target.models.follow(meta)
     return Prepared(batch, meta, before, encode_documents(before.insert, target.models))
 
 
-def _write(target: Target, prepared: Prepared) -> None:
+def _write(target: Target, prepared: Prepared) -> Prepared:
+    """Store a prepared batch; returns what was done."""
     while prepared.plan.insert or prepared.plan.metadata:
         with target.connections.write() as connection:
             meta = read_meta(connection)
-            now = plan(connection, prepared.batch, target.replace)
+            now = plan(connection, prepared.batch, target.on_conflict)
             encoded = {document.id for document in prepared.plan.insert}
             if meta == prepared.meta and all(document.id in encoded for document in now.insert):
                 _apply(connection, meta.layout, now, prepared.encoded)
-                return
+                return dataclasses.replace(prepared, plan=now)
         # While the batch was being encoded, another process changed one of its documents, or the model: look again.
         prepared = _prepare(target, prepared.batch)
+    return prepared
 
 
 def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: EncodedDocuments) -> None:

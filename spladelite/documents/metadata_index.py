@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import apsw
 
-from spladelite.documents.filters import columns_of
+from spladelite.documents.filter_dict import field_of
 from spladelite.errors import CorruptIndex, WrongType
 from spladelite.file.sqlite import quoted
 from spladelite.index.settings import sign
@@ -24,9 +24,9 @@ def metadata_index_sql(path: str) -> str:
     """
     if not isinstance(path, str):
         raise WrongType(f"the metadata field is of type {type(path).__name__}; give its name, such as 'year' or 'a.b'")
-    value, kind = columns_of(path)
+    field = field_of(path)
     digest = blake2b(path.encode(), digest_size=4).hexdigest()  # names of indexes ignore case, paths do not
-    return f'CREATE INDEX "metadata {path} {digest}" ON document({value}, {kind})'
+    return f'CREATE INDEX "metadata {path} {digest}" ON document({field.value}, {field.kind})'
 
 
 def metadata_index_fields(connection: apsw.Connection) -> list[str]:

@@ -65,6 +65,12 @@ def quantize(vectors: SparseVectors) -> QuantizedVectors:
     )
 
 
+def dequantize(vectors: QuantizedVectors) -> SparseVectors:
+    """The weights that are stored: impact times scale."""
+    weights = vectors.impacts * np.repeat(vectors.scales, np.diff(vectors.indptr))
+    return SparseVectors(vectors.indptr, vectors.terms, weights.astype(np.float32))
+
+
 def take(vectors: QuantizedVectors, rows: NDArray[np.intp]) -> QuantizedVectors:
     """The given rows, in the given order."""
     lengths = np.diff(vectors.indptr)[rows]

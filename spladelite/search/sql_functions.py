@@ -18,6 +18,7 @@ import apsw
 import apsw.ext
 
 from spladelite.arguments import check_count
+from spladelite.documents.filters import prepare_filters
 from spladelite.errors import InvalidInput
 from spladelite.file_models import FileModels
 from spladelite.search.document_score import score
@@ -27,7 +28,8 @@ from spladelite.search.searcher import QueryWeights, Searcher, View
 
 
 def register(connection: apsw.Connection, searcher: Searcher, models: FileModels) -> None:
-    """Make both functions known on a connection."""
+    """Make both functions, and those that filters call, known on a connection."""
+    prepare_filters(connection)
 
     def query_of(view: View, text: str) -> QueryWeights:
         (encoded,) = encode_queries([text], ("splade",), None, models)

@@ -96,7 +96,7 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
     with side.connections.write() as connection:
         for field in fields:
             add_metadata_index(connection, field)
-    target = Target(side.connections, side.models, replace=True)
+    target = Target(side.connections, side.models, on_conflict="replace")
     vocabulary_size = side.meta.layout.vocabulary_size
     for batch in _documents(live):
         texts, ids, metadata = zip(*batch, strict=True)
