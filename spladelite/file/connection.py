@@ -10,6 +10,7 @@ SQLite's locks do not survive a fork: the parent's connections are closed before
 from __future__ import annotations
 
 import math
+import os
 import struct
 import threading
 import time
@@ -98,6 +99,7 @@ class Connections:
         self._prepare = prepare
         self._create = create
         self._indexes = indexes
+        self._network = False
         self._warned = False
         self._torn = False  # the process was forked in the middle of a call
         self._key: FileKey | None = None  # which file was opened
@@ -298,6 +300,7 @@ class Connections:
             connection = open_file(self.path, flags)
         try:
             if self._key is None and not self.memory:
+                self._warn_of_missing_log(connection)
                 self._key = file_key(self.path) if self._immutable else protect(self.path)
             harden(connection, clock)
             if writes:
@@ -313,6 +316,20 @@ class Connections:
             raise
         return connection
 
+    def _warn_of_missing_log(self, connection: apsw.Connection) -> None:
+        """What a copy of an open file's main part alone looks like; also a file whose last user was another program."""
+        log = f"{self.path}-wal"
+        if os.path.exists(log):
+            return
+        complete, versions = connection.read("main", 0, 18, 2)
+        if complete and versions == b"\2\2" and not os.path.exists(log):
+            warnings.warn(
+                f"{self.path} says that it is open or was not closed, and its log {log} is not there. If it was copied "
+                f"while a program had it open, what was stored last is missing, perhaps all: copy it with "
+                f"`spladelite backup`, or close it first. If not, nothing is missing",
+                stacklevel=2,
+            )
+
     def require_same_file(self) -> None:
         """What the path names must stay the file that the first connection opened."""
         if self._key is not None and self._key != file_key(self.path):
@@ -325,7 +342,7 @@ class Connections:
         """Create or migrate; nothing is changed in a file that is not ours."""
         fresh = schema.is_empty(connection)
         current = not fresh and schema.is_current(connection, self.path)
-        if not fresh and not current:
+        if not fresh:  # before anything is changed
             schema.check_schema(connection, self.path, self._indexes)
         if not self.memory:
             self._use_journal(connection, clock)
@@ -347,7 +364,8 @@ class Connections:
         """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""
         connection.pragma("journal_size_limit", LOG_LIMIT)
         mode = "delete"
-        if not on_network(self.path):
+        self._network = on_network(self.path)
+        if not self._network:
             with suppress(apsw.IOError):
                 mode = set_journal(connection, "WAL", clock)
         if mode == "wal":
@@ -381,7 +399,7 @@ class Connections:
             except BaseException:
                 self.closed = False
                 raise
-            if not self._close_seats() and not on_network(self.path):
+            if not self._close_seats() and not self._network:
                 leave_wal_later(self.path)
         if not self._immutable:
             release(self._key)

@@ -8,7 +8,9 @@ encoded again.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Container, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -46,7 +48,7 @@ def repair(session: Session) -> list[Finding]:
     live = session.connections
     live.require_writable()
     if not live.memory:
-        with live.read() as connection, replacing(f"{live.path}.damaged") as copy:
+        with live.read() as connection, replacing(_unused(f"{live.path}.damaged")) as copy:
             backup(connection, copy)
     with live.locked_in_memory():
         for _ in range(ATTEMPTS):
@@ -58,6 +60,12 @@ def repair(session: Session) -> list[Finding]:
                 session.changed()
                 return findings
     raise Busy(f"{live.path}: others write without a pause; try again")
+
+
+def _unused(path: str) -> str:
+    """The path, with a number where an earlier repair has left its copy."""
+    numbered = (f"{path}.{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.exists(name))
 
 
 def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileModels) -> Iterator[Finding]:
