@@ -86,7 +86,7 @@ def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
     Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
     half; beside two others half of that. The others share the rest. A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
-    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/fusion.py).
+    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/LOG.md).
     """
     others = [name for name in parts if name != "bm25"]
     if not others:
