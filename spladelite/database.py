@@ -24,6 +24,9 @@ from spladelite.arguments import (
     new_documents,
 )
 from spladelite.documents import table
+from spladelite.documents.feedback import check_value
+from spladelite.documents.feedback import read as read_feedback
+from spladelite.documents.feedback import store as store_feedback
 from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
@@ -41,7 +44,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
-from spladelite.records import Added, Document, Explanation, Finding, Hit, Row, Stats, Term
+from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term, WebExport
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -598,6 +601,36 @@ class SpladeLite:
         with self._connections.write() as connection:
             add_metadata_index(connection, field)
 
+    def feedback(self, query: str, id: str, value: float = 1.0) -> None:
+        """Remember in the file whether a document was useful for a query.
+
+        ``spladelite train kb.db`` and ``adapt`` learn from it, ``spladelite eval --database kb.db --feedback`` measures
+        on it. What is said last of a query and a document holds. :meth:`export` takes it along, slim exports do not.
+
+        Args:
+            query: a text, as it was searched.
+            id: a document's.
+            value: above 0: useful, the more the better; 0 or below: not. True and False do as well.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+            InvalidText, InvalidInput, WrongType: what is wrong with an argument.
+        """
+        given = (check_text(query, "query"), check_id(id), check_value(value))
+        with self._connections.write() as connection:
+            if not table.look_up(connection, [id]):
+                raise run.not_found(id)
+            store_feedback(connection, *given)
+
+    def read_feedback(self) -> list[Feedback]:
+        """What was last said of each query and document, oldest first.
+
+        Raises:
+            CorruptIndex: a row has changed since it was written.
+        """
+        with self._connections.read() as connection:
+            return read_feedback(connection)
+
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
     def optimize(self) -> None:
@@ -698,6 +731,30 @@ class SpladeLite:
             if meta.slim:
                 raise InvalidInput(f"{self._session.path} is a slim export; export the rows from the full database")
             export_rows(connection, meta.layout, temporary, advance)
+
+    def export_web(self, path: str | os.PathLike[str], progress: Progress = None) -> WebExport:
+        """Write a folder that any static web host can serve and a browser can search, with a page to try it.
+
+        docs/web.md tells how to publish it, and what the JavaScript module in it can do.
+
+        Args:
+            path: a new or empty folder, or one with an earlier export, which is replaced when the new one is complete;
+                files of the page that were changed by hand stay.
+            progress: as for :meth:`add`.
+
+        Raises:
+            InvalidInput: the folder holds something else.
+        """
+        from spladelite.upkeep.web.encoder import web_encoder  # here: few need it
+        from spladelite.upkeep.web.site import export_site
+
+        with (
+            self._session.index.view() as view,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            self._session.models.follow(view.snapshot.meta)
+            encoder = web_encoder(self._session.models.sparse.load)
+            return export_site(view.connection, view.snapshot, encoder, os.fspath(path), advance)
 
     def close(self) -> None:
         """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""

@@ -17,7 +17,10 @@
     │   ├── ReadOnly                   a write through a read-only handle
     │   ├── Busy                       another process held the write lock too long
     │   ├── Interrupted                Ctrl-C or ``timeout=`` ended a search
+    │   ├── ServerError                an engine's server is down, refuses, is too old or full; names it
+    │   ├── Unfinished                 a ``move`` into it was not completed; the same command goes on
     │   └── CorruptIndex               stored bytes that contradict themselves; names the row
+    ├── Unsupported                    what an engine cannot do; connect("kb.db") can
     ├── ModelError                     a model folder that cannot be loaded or does not fit
     │   └── ModelMismatch              another model than the one the file was built with
     └── TrainingError                  a run whose loss or vectors can no longer be used
@@ -94,6 +97,18 @@ class Interrupted(DatabaseError):
 
 class CorruptIndex(DatabaseError):
     """Stored bytes that contradict themselves; the message names the table and the row."""
+
+
+class ServerError(DatabaseError):
+    """A server that cannot be reached, refuses, is too old, full or failing; names it, never the password."""
+
+
+class Unfinished(DatabaseError):
+    """A move into this collection is running or was interrupted; until it is complete nobody searches it."""
+
+
+class Unsupported(SpladeLiteError):
+    """What the engine behind this collection cannot do; the message says what can."""
 
 
 class ModelError(SpladeLiteError):

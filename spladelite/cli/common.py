@@ -8,12 +8,12 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from spladelite.documents.sources import number_or_text
-from spladelite.errors import NotADatabase
+from spladelite.errors import InvalidInput, NotADatabase
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
@@ -55,6 +55,8 @@ def open_database(
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
+    if "://" in path:
+        return _open_url(path, model, dense, write=write)
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
     chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
@@ -64,6 +66,15 @@ def open_database(
 def language_name(language: str) -> str | None:
     """``--language`` as SpladeLite takes it."""
     return None if language == "none" else language
+
+
+def _open_url(url: str, model: str | None, dense: str | None, *, write: bool) -> SpladeLite:
+    """A collection in another engine. It has the methods of a file that make sense there, with the same arguments."""
+    from spladelite.transfer.connect import connect
+
+    if dense is not None:
+        raise InvalidInput("--dense is for files")
+    return cast("SpladeLite", connect(url, model, read_only=not write))
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:

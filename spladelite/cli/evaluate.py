@@ -15,6 +15,7 @@ from spladelite.cli.tables import print_table
 from spladelite.database import SpladeLite
 from spladelite.errors import InvalidInput
 from spladelite.evaluation import beir, report, trec
+from spladelite.evaluation.feedback import needs_feedback
 from spladelite.evaluation.runner import SYSTEMS, Evaluation, available_systems, compare, run_evaluation
 from spladelite.progress import ticking
 
@@ -31,6 +32,7 @@ _BATCH = 2048
 )
 @click.option("--qrels", type=click.Path(path_type=Path), help="TREC qrels file: query 0 document grade.")
 @click.option("--topics", type=click.Path(path_type=Path), help="Queries for --qrels: query_id<TAB>text in each line.")
+@click.option("--feedback", is_flag=True, help="Measure on what users of --database found useful.")
 @click.option(
     "--system", "systems", multiple=True, type=click.Choice(list(SYSTEMS)), help="Once for each; default all."
 )
@@ -56,6 +58,7 @@ def evaluate(
     database: Path | None,
     qrels: Path | None,
     topics: Path | None,
+    feedback: bool,
     systems: tuple[str, ...],
     baseline: str | None,
     model: str | None,
@@ -69,19 +72,27 @@ def evaluate(
     """Measure BM25, dense, SPLADE and hybrid search side by side.
 
     FOLDER is a BEIR folder: corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels/SPLIT.tsv; a document with the
-    query's own id is left out of its results, as BEIR does. Without a FOLDER, give --database, --qrels and --topics.
+    query's own id is left out of its results, as BEIR does. Without a FOLDER, give --database with --qrels and
+    --topics, or with --feedback.
 
     \b
     Examples:
       spladelite eval scifact/ --compare splade bm25 --html report.html
       spladelite eval --database kb.db --qrels judgments.txt --topics queries.tsv
+      spladelite eval --database kb.db --feedback
     """
-    if folder is None and not (database and qrels and topics):
-        raise click.UsageError("give a BEIR FOLDER, or --database, --qrels and --topics")
-    if folder is not None and (qrels or topics):
-        raise click.UsageError("--qrels and --topics are for your own --database; a FOLDER has its own")
+    if folder is None and not (database and (feedback or (qrels and topics))):
+        raise click.UsageError("give a BEIR FOLDER, or --database with --qrels and --topics, or with --feedback")
+    if folder is not None and (qrels or topics or feedback):
+        raise click.UsageError("--qrels, --topics and --feedback are for your own --database; a FOLDER has its own")
+    if feedback and (qrels or topics):
+        raise click.UsageError("--feedback has its own queries; leave --qrels and --topics out")
     if folder is not None:
         name, queries, judgments = folder.resolve().name, beir.read_queries(folder), beir.read_judgments(folder, split)
+    elif feedback:
+        assert database is not None
+        with SpladeLite(database, model, read_only=True) as db:
+            name, (queries, judgments) = database.name, needs_feedback(db)
     else:
         assert database is not None
         assert qrels is not None

@@ -18,7 +18,7 @@ import click
 from spladelite import __version__
 from spladelite.cli.read import check, expand, explain, get, search, sql, stats
 from spladelite.cli.words import in_words_of_the_command
-from spladelite.cli.write import add, backup, create_index, delete, export, optimize, reencode
+from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 
@@ -122,9 +122,12 @@ def main() -> None:
 
 for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
-for _command in (create_index, backup, export, sql):
+for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)
 main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
+main.add_command(_Lazy("move", "spladelite.cli.transfer:move", "Copy a database to another engine, or back."))
+main.add_command(_Lazy("verify", "spladelite.cli.transfer:verify", "Compare the answers of two collections."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
+main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))

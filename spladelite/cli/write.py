@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import groupby, tee
 
 import click
@@ -163,6 +164,27 @@ def delete(database: str, ids: tuple[str, ...], where: str | None, args: tuple[s
 
 @click.command()
 @database
+@click.argument("query")
+@click.argument("id")
+@click.option(
+    "--value", default=1.0, show_default=True, help="Above 0: useful, the more the better; 0 or below: not useful."
+)
+def feedback(database: str, query: str, id: str, value: float) -> None:
+    """Remember whether a document was useful for a query.
+
+    "spladelite train DATABASE" and "spladelite adapt" learn from it, "spladelite eval --feedback" measures on it.
+
+    \b
+    Examples:
+      spladelite feedback kb.db "cancel an order" faq-12
+      spladelite feedback kb.db "cancel an order" faq-40 --value 0
+    """
+    with open_database(database, write=True) as db:
+        db.feedback(query, id, value)
+
+
+@click.command()
+@database
 @as_json
 def optimize(database: str, as_json: bool) -> None:
     """Rewrite the index into the fewest segments.
@@ -251,8 +273,10 @@ def backup(database: str, target: str, as_json: bool) -> None:
 @click.argument("target", type=click.Path())
 @click.option("--slim", is_flag=True, help="Leave out the stored vectors: half the size, searchable, not changeable.")
 @click.option("--rows", is_flag=True, help="Plain SQLite, one row a posting, for any language; not for spladelite.")
+@click.option("--web", is_flag=True, help="A folder that any static web host serves and a browser searches.")
+@model_option
 @as_json
-def export(database: str, target: str, slim: bool, rows: bool, as_json: bool) -> None:
+def export(database: str, target: str, slim: bool, rows: bool, web: bool, model: str | None, as_json: bool) -> None:
     """Write a compact copy for shipping to TARGET.
 
     It also opens in read-only folders.
@@ -261,10 +285,23 @@ def export(database: str, target: str, slim: bool, rows: bool, as_json: bool) ->
     Examples:
       spladelite export kb.db app/assets/kb.db --slim
       spladelite export kb.db rows.db --rows
+      spladelite export kb.db site/ --web
     """
-    if slim and rows:
-        raise click.UsageError("--slim and --rows are two kinds of export; give one of them")
-    with open_database(database) as db:
+    if slim + rows + web > 1:
+        raise click.UsageError("--slim, --rows and --web are different kinds of export; give one of them")
+    with open_database(database, model) as db:
+        if web:
+            written = db.export_web(target)
+            if as_json:
+                print_json(asdict(written))
+                return
+            click.echo(
+                f"{target}: {written.documents} documents, {written.files} data files, {written.bytes:,} bytes; "
+                f"look at it: python -m http.server -d {target}"
+            )
+            for note in written.notes:
+                click.echo(f"note: {note}")
+            return
         if rows:
             db.export_rows(target)
         else:

@@ -92,7 +92,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
         ready: Prepared | None = None
         writing: Future[Prepared] | None = None
         try:
-            for batch in _batches(documents):
+            for batch in batches(documents):
                 if ready is not None:
                     writing = pool.submit(write, ready)
                     if not {document.id for document in batch}.isdisjoint(d.id for d in ready.batch):
@@ -205,7 +205,8 @@ def _apply(connection: apsw.Connection, layout: Layout, now: Plan, encoded: Enco
         maintain(connection, layout)
 
 
-def _batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
+def batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
+    """Documents in the amounts that are stored at once."""
     batch: list[NewDocument] = []
     characters = 0
     for document in documents:

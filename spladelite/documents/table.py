@@ -109,12 +109,16 @@ def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored
 
 
 def plan(connection: apsw.Connection, batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
-    """Compare a batch with what is stored.
+    """Compare a batch with what the file has; see :func:`compare`."""
+    return compare(look_up(connection, list({document.id for document in batch})), batch, on_conflict)
+
+
+def compare(stored: Mapping[str, Stored], batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
+    """Compare a batch with the stored documents of the same ids.
 
     Same id and same content: nothing to do. Same id and other content: ``on_conflict`` decides, :class:`IdConflict` for
     ``"error"``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
     """
-    stored = look_up(connection, list({document.id for document in batch}))
     result = Plan([], [], [], [], [], [])
     seen: dict[str, NewDocument] = {}
     for document in batch:

@@ -46,6 +46,7 @@ class TextTokenizer:
         definition: what the file holds.
         vocabulary: ``vocabulary[term_id]`` is the term as the tokenizer writes it; "" for an id that is not used.
         excluded: int32, ids that never become terms: special, unused and empty entries; ascending.
+        definition: the JSON object.
 
     Raises:
         ModelError: the file is missing, not JSON, not a tokenizer with a vocabulary, or of another size than ``terms``.

@@ -65,7 +65,7 @@ def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank
         raise InvalidInput("rerank= orders passages by their texts alone; leave diversity and text=False out")
     found = replace(request, k=max(request.k, rerank_top), offset=0)
     hits = _until_it_stays(lambda: _hits(index, found, *_encode(index, found, [query])))
-    return _reranked(rerank, query, hits, request.k)[request.offset :]
+    return reranked(rerank, query, hits, request.k)[request.offset :]
 
 
 def search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
@@ -227,7 +227,7 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         return hybrid.explain_parts(explanation, index.searcher, view, request, parts, found, stored.doc_id)
 
 
-def _reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
+def reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
     """The hits in the order of a cross-encoder's scores for (query, passage), best first, the k best.
 
     Raises:
