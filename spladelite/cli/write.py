@@ -15,6 +15,7 @@ from spladelite.cli.common import (
     database,
     language_name,
     language_option,
+    model_option,
     open_database,
     print_json,
     print_size,
