@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import Filter
+from spladelite.documents.filters import Filter, matching_doc_ids
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks
