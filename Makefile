@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help demo test docs torture fuzz asan clean
+.PHONY: help demo test docs torture fuzz asan freeze clean
 
 help:
 	@echo "make demo     index the standard library's docstrings and ask questions about them"
@@ -13,13 +13,15 @@ help:
 	@echo "make fuzz     coverage-guided fuzzing of blobs and files, SECONDS_EACH=600"
 	@echo "make asan     the kernel with address sanitizer and bounds checks against damaged files"
 	@echo "make docs     build the documentation site into build/site"
+	@echo "make freeze   freeze a program with PyInstaller in an environment of its own, and run it"
 	@echo "make clean    remove what these commands made"
 
 # The demo needs what a user gets from pip: no development tools, no torch.
 .venv-demo/ready: pyproject.toml setup.py
-	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@echo "installing into .venv-demo, about a minute"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/pip install --quiet --quiet --disable-pip-version-check --editable .
+	@touch $@
 
 EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)
 
@@ -29,7 +31,7 @@ $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 	touch $@
 
 demo: .venv-demo/ready
-	.venv-demo/bin/python examples/stdlib_search.py
+	@.venv-demo/bin/python examples/stdlib_search.py
 
 test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
@@ -54,6 +56,9 @@ fuzz: $(VENV)/ready-$(EXTRAS)
 
 asan: $(VENV)/ready-$(EXTRAS)
 	scripts/asan.sh $(BIN)/python 2000
+
+freeze: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/python -m pytest -m freeze tests/test_freeze.py
 
 clean:
 	rm -rf .venv .venv-demo build *.egg-info

@@ -1,6 +1,6 @@
 """Everything is in pyproject.toml but this: the compiled kernel.
 
-Where there is no C++ compiler, an installation goes on without it, and NumPy does the work, many times slower. A release
+Where there is no C++ compiler, an installation goes on without it, and NumPy does the work, far slower. A release
 must not: with ``SPLADELITE_REQUIRE_KERNEL=1`` the build fails instead.
 
 The extension uses Python's limited API: one wheel a platform serves every Python from 3.11 on.

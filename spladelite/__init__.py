@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ReadOnly,
         SpladeLiteError,
         TrainingError,
+        UnfindableText,
         UnsupportedFormat,
         WrongType,
     )
@@ -119,6 +120,7 @@ __all__ = [
     "TermMatch",
     "Tokens",
     "TrainingError",
+    "UnfindableText",
     "UnsupportedFormat",
     "Where",
     "WhereArgs",

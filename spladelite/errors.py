@@ -22,6 +22,8 @@
     │   └── ModelMismatch              another model than the one the file was built with
     └── TrainingError                  a run whose loss or vectors can no longer be used
 
+    UnfindableText (UserWarning)       documents that no SPLADE search can find
+
 ``assert`` is for our bugs only.
 """
 
@@ -104,3 +106,7 @@ class ModelMismatch(ModelError):
 
 class TrainingError(SpladeLiteError):
     """A training run that cannot go on: its loss is not finite, or its vectors have become empty."""
+
+
+class UnfindableText(UserWarning):
+    """Documents without a term that the model knows: Thai for an English model, a hash. SPLADE never finds them."""

@@ -123,11 +123,12 @@ class Hit(NamedTuple):
 
     Attributes:
         id: the document's id.
-        score: inner product of the query's weights with the document's stored weights; higher is better.
+        score: higher is better. In the mode ``"splade"`` the inner product of the query's weights with the document's
+            stored weights, in ``"bm25"`` that formula's, in a hybrid the weighted sum of the parts.
         text: the document's whole text.
         metadata: its metadata.
         start, end: where in ``text`` the passage is that scored best; the document's score is its score.
-        query: the query's weights by term id, which :meth:`SpladeLite.highlight` reads.
+        query: weights by term id of what :meth:`SpladeLite.highlight` marks: the query's terms and words.
         relevance: the score on a scale from 0 to 1, in the same order. SPLADE: ``score / (score + |q|²)``, so 0.5 for a
             passage that scores as much as the query would against itself. BM25: ``score / (score + 2 n)`` for n words.
             Dense: ``(1 + s / (1 + |s|)) / 2``. A hybrid's share of the best score that its weights allow. After
@@ -216,7 +217,7 @@ class PartMatch:
 
     Attributes:
         part: ``"splade"``, ``"bm25"`` or ``"dense"``.
-        score: the part's own score of the document; 0 if it is not among the documents that were fused.
+        score: the part's own score of the document; 0 if they have nothing in common, NaN without a dense vector.
         contribution: what that adds to the document's score after fusion.
         words: of BM25: what each matching word adds to its score.
     """
@@ -272,12 +273,17 @@ class Stats:
         segments: sealed segments.
         tail: passages that are not sealed yet.
         dead: passages in sealed segments that are deleted but not vacuumed.
+        word_postings: (document, word) pairs in sealed segments, dead ones included.
+        unread: documents most of whose text the model cannot read: only BM25 finds them well.
+        language: of the words of BM25; None without stems, or without BM25.
         active_terms: stored terms a passage, on average.
         model, fingerprint, vocabulary_size, window, min_weight: what the file was built with.
         format: version of the file format.
         kernel: ``"compiled"`` or ``"numpy"``.
         file_size: pages of the database in all, free ones included.
         sizes: bytes by part: ``text``, ``vectors``, ``postings``, …
+        unfindable: documents without a term that the model knows, which ``mode="splade"`` never finds; None for a slim
+            export, which cannot tell.
     """
 
     documents: int
@@ -286,6 +292,9 @@ class Stats:
     segments: int
     tail: int
     dead: int
+    word_postings: int
+    unread: int
+    language: str | None
     active_terms: float
     model: str
     fingerprint: str
@@ -296,6 +305,7 @@ class Stats:
     kernel: str
     file_size: int
     sizes: dict[str, int]
+    unfindable: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

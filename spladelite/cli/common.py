@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,16 +23,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 database = click.argument("database", type=click.Path())
 model_option = click.option(
-    "--model", help="A model folder; by default the file's own, or the bundled one for a new file."
+    "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
 )
-mode_option = click.option(
-    "--mode",
-    default="splade",
-    show_default=True,
-    help="splade, bm25, dense, or hybrid for all that the file has, fused.",
+mode_option = click.option("--mode", help="splade, bm25, dense, or hybrid; by default all that the file has, fused.")
+language_option = click.option(
+    "--language", help="Whose stems and stop words BM25 uses, such as german; none for words as they are written."
 )
 
 
@@ -43,14 +44,26 @@ def where_options(command: _Command) -> _Command:
 
 
 def open_database(
-    path: str, model: str | None = None, dense: str | None = None, *, write: bool = False, create: bool = False
+    path: str,
+    model: str | None = None,
+    dense: str | None = None,
+    language: str | None = None,
+    *,
+    write: bool = False,
+    create: bool = False,
 ) -> SpladeLite:
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
-    return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:")
+    chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
+    return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:", **chosen)
+
+
+def language_name(language: str) -> str | None:
+    """``--language`` as SpladeLite takes it."""
+    return None if language == "none" else language
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:
@@ -80,5 +93,23 @@ def print_json(value: object) -> None:
 
 
 def dump(value: object) -> str:
-    """JSON; a BLOB becomes hexadecimal digits."""
-    return json.dumps(value, ensure_ascii=False, default=lambda blob: blob.hex())
+    """JSON; a BLOB becomes hexadecimal digits, and what standard output's encoding may not have an escape."""
+    encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+    return json.dumps(value, ensure_ascii=not encoding.startswith("utf"), default=lambda blob: blob.hex())
+
+
+class WordsCommand(click.Command):
+    """A command whose last words are one argument: without quotes, the message shows where they belong."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse too many arguments, and say how they were probably meant."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest:
+            names = [parameter.name for parameter in self.params if isinstance(parameter, click.Argument)]
+            database, *given = [str(ctx.params[name]) for name in names if name is not None]
+            words = [*given, *rest]
+            end = [words.pop()] if names[-1] == "id" else []
+            meant = f'{ctx.command_path} {shlex.quote(database)} "{" ".join(words)}" {" ".join(end)}'
+            ctx.fail(f"several words need quotes: {meant.rstrip()}")
+        return rest

@@ -42,7 +42,13 @@ _BATCH = 2048
     "--dense", help="A dense model's folder (ONNX or sentence-transformers) for the systems dense and hybrid."
 )
 @click.option("--compare", "pair", nargs=2, metavar="A B", help="The queries on which A wins and loses most against B.")
-@click.option("--show", default=5, show_default=True, help="How many queries of each kind --compare shows.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many queries of each kind --compare shows.",
+)
 @click.option("--runs", type=click.Path(path_type=Path), help="Write a TREC run file of each system into this folder.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a report with plots, one self-contained file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -65,8 +71,9 @@ def evaluate(
 ) -> None:
     """Measure BM25, dense, SPLADE and hybrid search side by side.
 
-    FOLDER is a BEIR folder: corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels/SPLIT.tsv. Without it, give
-    --database with --qrels and --topics, or with --feedback.
+    FOLDER is a BEIR folder: corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels/SPLIT.tsv; a document with the
+    query's own id is left out of its results, as BEIR does. Without a FOLDER, give --database with --qrels and
+    --topics, or with --feedback.
 
     \b
     Examples:
@@ -100,7 +107,14 @@ def evaluate(
         )
         with ticking(None, range(len(chosen) * len(queries.keys() & judgments.keys())), "searching") as advance:
             evaluation = run_evaluation(
-                db, queries, judgments, chosen, baseline=baseline or chosen[0], name=name, advance=advance
+                db,
+                queries,
+                judgments,
+                chosen,
+                baseline=baseline or chosen[0],
+                name=name,
+                without_own=folder is not None,
+                advance=advance,
             )
         differences = compare(db, evaluation, judgments, *pair, show) if pair else []
     if runs is not None:

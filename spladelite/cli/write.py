@@ -12,7 +12,8 @@ import click
 from spladelite.cli.common import (
     as_json,
     database,
-    model_option,
+    language_name,
+    language_option,
     open_database,
     print_json,
     print_size,
@@ -32,9 +33,14 @@ from spladelite.errors import InvalidInput
 @click.option("--table", help="PATH is a SQLite file: add the rows of this table or view.")
 @click.option("--text-column", help="Column or key that holds the text (default: text).")
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
+@click.option("--types", help="Of CSV columns, such as zip=text,year=int,price=float; by default the values say it.")
+@click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
+@language_option
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
-@model_option
+@click.option(
+    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+)
 @as_json
 def add(
     database: str,
@@ -43,7 +49,10 @@ def add(
     table: str | None,
     text_column: str | None,
     id_column: str | None,
+    types: str | None,
+    text_columns: str | None,
     dense: str | None,
+    language: str | None,
     replace: bool,
     model: str | None,
     as_json: bool,
@@ -55,7 +64,8 @@ def add(
     \b
     .txt .md   one document a file, its path in the folder is its id
     .jsonl     one a line: text, id or _id, title, metadata; other keys become metadata
-    .csv       one a row, with the same columns
+    .csv       one a row, with the same columns; a column of numbers that all print back as they are
+               written becomes numbers, every other one stays text
     -          standard input, one a line
 
     Documents that are there already are skipped, so a command that was interrupted may be repeated. Blank texts are
@@ -76,7 +86,7 @@ def add(
             os.stat(path)
             if os.path.exists(database) and os.path.samefile(path, database):
                 raise InvalidInput(f"{path} is the database itself; give other files to add")
-    columns = Columns(text_column, id_column)
+    columns = Columns(text_column, id_column, column_types(types, text_columns))
     found = read_sources(paths, format, columns) if table is None else read_table(paths[0], table, columns)
     blank = 0
 
@@ -92,7 +102,7 @@ def add(
     first = next(sources, None)  # before the file is created: the input may be no input at all
     if first is None:
         raise InvalidInput(f"no document in {', '.join(paths)}{f' ({blank} blank)' if blank else ''}")
-    with open_database(database, model, dense, write=True, create=True) as db:
+    with open_database(database, model, dense, language, write=True, create=True) as db:
         before = len(db)
         ids: list[str] = []
         for named, group in groupby(_chain(first, sources), key=lambda source: source.id is not None):
@@ -108,6 +118,17 @@ def add(
     else:
         note = f" ({blank} blank left out)" if blank else ""
         click.echo(f"{len(ids)} read{note}; {database} has {after} documents, {after - before} more than before")
+
+
+def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
+    """``--types`` and ``--text-columns`` as a kind for each column they name."""
+    kinds = dict.fromkeys(text_columns.split(",") if text_columns else (), "text")
+    for entry in types.split(",") if types else ():
+        name, _, kind = entry.rpartition("=")
+        if not name or kind not in ("text", "int", "float"):
+            raise click.BadParameter(f"{entry!r} is not NAME=text, NAME=int or NAME=float", param_hint="--types")
+        kinds[name] = kind
+    return kinds
 
 
 def _chain(first: Source, rest: Iterable[Source]) -> Iterator[Source]:
@@ -182,18 +203,24 @@ def optimize(database: str, as_json: bool) -> None:
 @click.command()
 @database
 @click.option("--model", help="A model folder; without it, the bundled model.")
+@language_option
 @as_json
-def reencode(database: str, model: str | None, as_json: bool) -> None:
+def reencode(database: str, model: str | None, language: str | None, as_json: bool) -> None:
     """Move the database to another model, from its texts.
 
-    Others may search and write meanwhile. After an interruption, the same command goes on where it stopped.
+    Others may search and write meanwhile. After an interruption, the same command goes on where it stopped. With
+    --language alone the model stays, and only the words of BM25 are indexed again.
 
     \b
-    Example:
+    Examples:
       spladelite reencode kb.db
+      spladelite reencode kb.db --language german
     """
     with open_database(database, write=True) as db:
-        db.reencode(model)
+        if language is None:
+            db.reencode(model)
+        else:
+            db.reencode(model, language=language_name(language))
         figures = db.stats()
     if as_json:
         print_json({"model": figures.model, "documents": figures.documents})

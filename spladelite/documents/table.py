@@ -22,10 +22,11 @@ from spladelite.arguments import NewDocument
 from spladelite.errors import CorruptIndex, IdConflict
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks as dense
-from spladelite.index import words as lexical
 from spladelite.index.passages import Layout, append, check_passage, next_passage_id
 from spladelite.index.quantize import QuantizedVectors, take
 from spladelite.index.segments import bury
+from spladelite.index.word_rows import append_words
+from spladelite.index.words import WordCounts
 from spladelite.json_values import canonical_json
 from spladelite.records import Document, Hit
 
@@ -50,13 +51,16 @@ class Stored:
 class EncodedDocuments:
     """New documents with their passages: character spans, and one quantised vector a span, in order.
 
-    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them.
+    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them; ``words`` the
+    documents' words, in a file with BM25; ``unread`` says for each document whether the model cannot read most of it.
     """
 
     documents: Sequence[NewDocument]
     spans: Sequence[Sequence[tuple[int, int]]]
     vectors: QuantizedVectors
     dense: NDArray[np.float32] | None = None
+    words: WordCounts | None = None
+    unread: Sequence[bool] = ()
 
     def only(self, ids: set[str]) -> EncodedDocuments:
         """Those with an id among ``ids``."""
@@ -69,6 +73,8 @@ class EncodedDocuments:
             list(compress(self.spans, kept)),
             take(self.vectors, rows),
             None if self.dense is None else self.dense[rows],
+            None if self.words is None else self.words.take(np.flatnonzero(kept)),
+            list(compress(self.unread, kept)),
         )
 
 
@@ -170,8 +176,9 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
         encoded.vectors,
     )
     if layout.bm25:
-        texts = (document.text for document in encoded.documents)
-        lexical.insert(connection, zip(doc_ids, texts, strict=True))
+        assert encoded.words is not None
+        append_words(connection, doc_ids, encoded.words)
+    connection.executemany("INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread)))
     if layout.dimension:
         assert encoded.dense is not None
         dense.insert(
@@ -193,14 +200,13 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
     if not documents:
         return
     ordered = sorted(documents)
-    connection.execute(
-        "DELETE FROM document WHERE doc_id IN (SELECT value FROM carray(?))",
-        (int_array([doc_id for doc_id, _ in ordered]),),
-    )
+    for table in ("document", "unread"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE doc_id IN (SELECT value FROM carray(?))",
+            (int_array([doc_id for doc_id, _ in ordered]),),
+        )
     passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
     bury(connection, layout, np.concatenate(passages))
-    if layout.bm25:
-        lexical.delete(connection, (doc_id for doc_id, _ in ordered))
     if layout.dimension:
         dense.delete(connection, np.concatenate(passages), layout.dimension)
 
@@ -258,8 +264,7 @@ _WITHOUT_TEXT = (
 )
 _PASSAGES = (
     "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
-    f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
-    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+    " coalesce(p.impacts, x''), p.checksum FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value"
 )
 
 
@@ -298,9 +303,14 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
     if not len(wanted):
         return [[] for _ in ranked]
     if text:
-        found = _read_documents(connection, wanted)
+        documents = _read_documents(connection, wanted)
+        found = {
+            doc_id: (id, whole, metadata, 0, len(whole))
+            for doc_id, (id, whole, metadata, passages) in documents.items()
+            if passages == 1
+        }
         if len(found) < len(wanted):
-            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found])
+            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
     else:
         found = {columns[0]: columns[1:] for columns in connection.execute(_WITHOUT_TEXT, (int_array(wanted),))}
     if len(found) < len(wanted):
@@ -317,25 +327,31 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
     return result
 
 
-def _read_documents(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> dict[int, PassageText]:
-    """Passages that are all of their documents."""
+def _read_documents(connection: apsw.Connection, doc_ids: Any) -> dict[int, tuple[str, str, str, int]]:
+    """Id, text, metadata and number of passages of those documents that there are."""
     found = {}
     for row in connection.execute(_DOCUMENTS, (int_array(doc_ids),)):
         _check_document(*row)
         doc_id, id, text, metadata, passages, *_ = row
-        if passages == 1:
-            found[doc_id] = id, text, metadata, 0, len(text)
+        found[doc_id] = id, text, metadata, passages
     return found
 
 
-def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, PassageText]:
-    """Passages that are parts of documents."""
+def _read_parts(
+    connection: apsw.Connection, passage_ids: list[int], documents: dict[int, tuple[str, str, str, int]]
+) -> dict[int, PassageText]:
+    """Passages that are parts of documents, each document read once however many of its passages are asked for."""
+    rows = fetch(connection, _PASSAGES, (int_array(passage_ids),))
+    for columns in rows:
+        check_passage(columns)
+    missing = sorted({columns[1] for columns in rows}.difference(documents))
+    if missing:
+        documents = documents | _read_documents(connection, missing)
     found = {}
-    for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
-        passage_id, _, start, end = columns[:4]
-        _, id, text, metadata, *_ = columns[8:]
-        _check_document(*columns[8:])
-        check_passage(columns[:8])
+    for passage_id, doc_id, start, end, *_ in rows:
+        if doc_id not in documents:
+            continue
+        id, text, metadata, _ = documents[doc_id]
         if not 0 <= start <= end <= len(text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
         found[passage_id] = id, text, metadata, start, end

@@ -3,7 +3,8 @@
 A new passage is one row of ``passage``. Passages newer than the newest segment are the *tail*; when it has
 ``tail_size`` of them it is *sealed*: inverted into posting rows under a new segment id. Eight neighbours of a tier are
 merged into one segment of the next, so there are O(log n) of them. A merge reads the stored vectors, not the old
-postings: they are the ground truth, and inverting them again is faster than merging lists. Deleting sets a bit in the
+postings: they are the ground truth, and inverting them again is faster than merging lists. Words have no stored vectors
+beside their texts: their lists are merged (:mod:`spladelite.index.word_rows`). Deleting sets a bit in the
 segment's tombstone; a segment that is half dead is rewritten.
 
 Every row carries a CRC-32 over its key and its content, as in :mod:`spladelite.index.passages`.
@@ -12,7 +13,8 @@ Every row carries a CRC-32 over its key and its content, as in :mod:`spladelite.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from zlib import crc32
 
 import apsw
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
+from spladelite.index.buckets import MAX_BUCKETS, find
 from spladelite.index.kernels import decode
 from spladelite.index.passages import (
     Layout,
@@ -30,9 +33,19 @@ from spladelite.index.passages import (
     next_passage_id,
     read_passages,
 )
-from spladelite.index.postings import MAX_SEGMENT, encode, invert
+from spladelite.index.postings import MAX_SEGMENT, invert
 from spladelite.index.quantize import LARGEST_WEIGHT
 from spladelite.index.scoring import Segment
+from spladelite.index.word_rows import (
+    SegmentWords,
+    merge_words,
+    posting_checksum,
+    remove_words,
+    write_lists,
+    write_words,
+)
+
+WordsOf = Callable[[apsw.Connection, PassageVectors], SegmentWords]
 
 # Segments of a tier that become one of the next. A larger factor rewrites a passage less often and leaves more
 # segments for a search to visit: of n passages about 8 · log8(n / tail_size) at most.
@@ -78,10 +91,13 @@ def recorded_size(connection: apsw.Connection) -> tuple[int, int]:
     return segments, tail
 
 
-def merge_all(connection: apsw.Connection, layout: Layout) -> None:
-    """Rewrite the whole index into the fewest segments, without dead postings."""
+def merge_all(connection: apsw.Connection, layout: Layout, words_of: WordsOf | None = None) -> None:
+    """Rewrite the whole index into the fewest segments, without dead postings.
+
+    ``words_of`` gives the words of a segment's documents, which otherwise are those that the index has.
+    """
     segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")]
-    _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1)
+    _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1, words_of)
     _record_size(connection)
 
 
@@ -111,12 +127,32 @@ def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
         limit *= MERGE_FACTOR
 
 
-def _rewrite(connection: apsw.Connection, layout: Layout, old: Sequence[int], first: int, last: int) -> None:
+def _rewrite(
+    connection: apsw.Connection,
+    layout: Layout,
+    old: Sequence[int],
+    first: int,
+    last: int,
+    words_of: WordsOf | None = None,
+) -> None:
     """Replace the segments ``old`` by new ones over the living passages from ``first`` to ``last``."""
-    for segment_id in old:
-        drop_segment(connection, segment_id)
+    remaining = sorted(
+        (read_segment(connection, segment_id) for segment_id in old), key=lambda s: int(s.passage_ids[0])
+    )
     for start, end in _segment_ranges(connection, layout, first, last):
-        write_segment(connection, read_passages(connection, layout, start, end), end)
+        passages = read_passages(connection, layout, start, end)
+        words = None
+        if layout.bm25 and words_of is not None:
+            words = words_of(connection, passages)
+        elif layout.bm25:
+            here = [segment for segment in remaining if segment.passage_ids[0] <= end]
+            words = merge_words(connection, here, passages.passage_ids, passages.passage_ids == passages.doc_ids)
+        while remaining and remaining[0].passage_ids[-1] <= end:  # what is read is dropped: its pages are used again
+            drop_segment(connection, remaining.pop(0).segment_id)
+        connection.execute("DELETE FROM document_words WHERE doc_id BETWEEN ? AND ?", (start, end))
+        write_segment(connection, passages, words, end)
+    for segment in remaining:
+        drop_segment(connection, segment.segment_id)
 
 
 def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, last: int) -> list[tuple[int, int]]:
@@ -133,8 +169,8 @@ def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, las
     return [*ranges, (start, last)] if size else ranges
 
 
-def write_segment(connection: apsw.Connection, passages: PassageVectors, last: int) -> None:
-    """Store one segment over ``passages`` and its posting rows."""
+def write_segment(connection: apsw.Connection, passages: PassageVectors, words: SegmentWords | None, last: int) -> None:
+    """Store one segment over ``passages``, with the words of their documents, and its posting rows."""
     size = len(passages)
     starts = passages.passage_ids == passages.doc_ids
     blobs = (
@@ -144,18 +180,25 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, last: i
         _term_bits(passages.vectors.terms),
     )
     segment_id = next_id(connection, "segment")
+    vectors = passages.vectors
+    write_lists(connection, segment_id, size, invert(vectors.indptr, vectors.terms, vectors.impacts))
+    lengths, buckets = b"", 0
+    if words is not None:
+        lengths = pack_lengths(words.lengths)
+        buckets = write_words(connection, segment_id, size, words.lists)
     connection.execute(
-        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (segment_id, size, last, *blobs, segment_checksum(segment_id, size, last, *blobs)),
-    )
-    lists = invert(passages.vectors.indptr, passages.vectors.terms, passages.vectors.impacts)
-    connection.executemany(
-        "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            (segment_id, term, count, blob, posting_checksum(segment_id, term, count, blob))
-            for term, count, blob in zip(lists.terms, np.diff(lists.indptr).tolist(), encode(lists, size), strict=True)
+            *(segment_id, size, last, *blobs),
+            segment_checksum(segment_id, size, last, *blobs, lengths, buckets),
+            *(lengths, buckets),
         ),
     )
+
+
+def pack_lengths(lengths: NDArray[np.int64]) -> bytes:
+    """A segment's ``lengths``."""
+    return lengths.astype("<u4").tobytes()
 
 
 def _term_bits(terms: NDArray[np.int32]) -> bytes:
@@ -171,17 +214,22 @@ def drop_segment(connection: apsw.Connection, segment_id: int) -> None:
     connection.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
 
 
-def segment_checksum(segment_id: int, size: int, last: int, *blobs: bytes) -> int:
-    """CRC-32 of a segment row."""
+def segment_checksum(
+    segment_id: int,
+    size: int,
+    last: int,
+    passage_ids: bytes,
+    scales: bytes,
+    document_starts: bytes,
+    terms: bytes,
+    lengths: bytes,
+    buckets: int,
+) -> int:
+    """CRC-32 of a segment row; without words that of format 1."""
     value = crc32(struct.pack("<3q", segment_id, size, last))
-    for blob in blobs:
+    for blob in (passage_ids, scales, document_starts, terms, lengths, struct.pack("<q", buckets) if buckets else b""):
         value = crc32(blob, value)
     return value
-
-
-def posting_checksum(segment_id: int, term_id: int, count: int, blob: bytes) -> int:
-    """CRC-32 of a posting row."""
-    return crc32(blob, crc32(struct.pack("<3q", segment_id, term_id, count)))
 
 
 def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
@@ -191,16 +239,24 @@ def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
 
 def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     """Load and check one segment row."""
-    row = connection.execute(
-        "SELECT size, last_passage_id, passage_ids, scales, document_starts, terms, checksum FROM segment"
-        " WHERE segment_id = ?",
-        (segment_id,),
-    ).get
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, lengths, buckets{_BY_ID}", (segment_id,)).get)
+
+
+def read_old_segment(connection: apsw.Connection, segment_id: int) -> Segment:
+    """:func:`read_segment` of a file of format 1, without words."""
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, x'', 0{_BY_ID}", (segment_id,)).get)
+
+
+_SEGMENT = "SELECT checksum, size, last_passage_id, passage_ids, scales, document_starts, terms"
+_BY_ID = " FROM segment WHERE segment_id = ?"
+
+
+def _segment(segment_id: int, row: Any) -> Segment:
     if row is None:
         raise CorruptIndex(f"segment {segment_id} cannot be found by its id; run check(repair=True)")
-    size, last, *blobs, checksum = row
+    checksum, size, last, *blobs, lengths, buckets = row
     if (
-        not matches(checksum, segment_checksum, segment_id, size, last, *blobs)
+        not matches(checksum, segment_checksum, segment_id, size, last, *blobs, lengths, buckets)
         or not 1 <= size <= MAX_SEGMENT
         or [len(blob) for blob in blobs[:3]] != [8 * size, 4 * size, -(-size // 8)]
     ):
@@ -211,8 +267,15 @@ def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
     if not ascending or not ((scales > 0) & (scales <= LARGEST_WEIGHT)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
+    of_passage = None
+    if buckets:
+        if len(lengths) != 4 * int(starts.sum()) or not 0 < buckets <= MAX_BUCKETS or buckets & (buckets - 1):
+            raise CorruptIndex(f"segment {segment_id}: what it says of words makes no sense; run check(repair=True)")
+        of_passage = np.zeros(size, np.float32)
+        of_passage[starts > 0] = np.frombuffer(lengths, "<u4")
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
-    return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8))
+    terms = np.frombuffer(blobs[3], np.uint8)
+    return Segment(segment_id, passage_ids, scales, document_of, terms, of_passage, buckets)
 
 
 def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int) -> bytes:
@@ -229,6 +292,23 @@ def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, che
         ) from error
 
 
+def checked_bucket(
+    segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int, words: Sequence[int]
+) -> list[bytes | None]:
+    """The lists of some words from the row of their bucket: empty for one that is not there, None for a row of its own.
+
+    Raises:
+        CorruptIndex: names the row.
+    """
+    place = f"posting row (segment {segment_id}, bucket {term_id})"
+    if not matches(checksum, posting_checksum, segment_id, term_id, count, blob):
+        raise CorruptIndex(f"{place}: its checksum does not match; run check(repair=True)")
+    try:
+        return [find(blob, count, word, size) for word in words]
+    except ValueError as error:
+        raise CorruptIndex(f"{place}: {error}; run check(repair=True)") from error
+
+
 def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.int64]) -> None:
     """Remove passages (ids ascending): their rows go, and sealed segments mark them in their tombstones.
 
@@ -239,6 +319,8 @@ def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.in
     connection.execute(
         "DELETE FROM passage WHERE passage_id IN (SELECT value FROM carray(?))", (int_array(passage_ids),)
     )
+    if layout.bm25:
+        remove_words(connection, passage_ids)
     previous = 0
     for segment_id, last in fetch(
         connection, "SELECT segment_id, last_passage_id FROM segment ORDER BY last_passage_id"

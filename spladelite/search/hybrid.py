@@ -1,55 +1,108 @@
-"""Which documents each part of a search finds, SPLADE, BM25 or dense vectors, and their fusion."""
+"""Which documents each part of a search finds, SPLADE, BM25 or dense vectors, and their fusion.
+
+The best documents of each part are the candidates, and every candidate gets its exact score from every part: a document
+that one part ranks low is not taken for one that it does not know. No other document can have a fused score above that
+of one that is the last of every part's list at once; while that is not below the k-th best candidate's, the lists are
+made longer (the threshold algorithm, Fagin, Lotem and Naor 2003). So a convex fusion is exact, like its parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.documents.filters import Filter, matching_doc_ids
-from spladelite.documents.table import document_ids
+from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
-from spladelite.index import dense_blocks, words
+from spladelite.index import dense_blocks
+from spladelite.index.kernels import scores_at, top_k
+from spladelite.index.snapshot import Snapshot
+from spladelite.index.words import analyzer
 from spladelite.records import Explanation, PartMatch
-from spladelite.search.fusion import DEPTH, Fused, Ranking, default_weights, fuse
+from spladelite.search.fusion import Fused, default_weights, fuse, threshold
 from spladelite.search.query_weights import Query
 from spladelite.search.request import Request
-from spladelite.search.searcher import Result, Searcher, View
+from spladelite.search.searcher import Result, Searcher, TermLists, View, filter_best
+
+DEPTH = 100  # documents of each part that are candidates at first, or k if that is more
+RRF_DEPTH = 200  # for reciprocal ranks, which depend on it; or k if that is more
+DEEPER = 4
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Part = tuple[Ids, Ids, Floats]  # documents, their best passages, their scores
+NO_PART: Part = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PartHits:
-    """What one part found: documents best first, each with the passage to show. Arrays of equal length."""
+class Candidates:
+    """Documents, ascending, with what each part says of them, and their fusion.
 
-    doc_ids: NDArray[np.int64]
-    passage_ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    Attributes:
+        doc_ids: int64 ``(n,)``.
+        passage_ids: int64 ``(n,)``, the best passage of each: SPLADE's where it has a score, else the dense part's,
+            else the first.
+        scores: of each part, float32 ``(n,)``; 0 where it finds nothing in common, NaN without a dense vector.
+        fused: the k best of them.
+        words: what each of the query's words adds to the BM25 score, float32 ``(words, n)``; only if asked for.
+    """
+
+    doc_ids: Ids
+    passage_ids: Ids
+    scores: Mapping[str, Floats]
+    fused: Fused
+    words: Floats | None = None
 
 
 def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query) -> Result:
     """The passages to show of the best documents, and the documents' scores."""
+    if request.fusion == "convex":
+        found = filter_best(view, request, lambda other: rank(searcher, view, other, parts, query))
+        if found is not None:
+            return found
+    least = request.min_score or 0.0
     if tuple(parts) == ("splade",):
-        return searcher.top_k(view, query.weights, request)
-    if len(parts) == 1:
-        found = _ask(parts[0], searcher, view, query, replace(request, min_score=None))
-    else:
-        asked = _ask_all(searcher, view, request, parts, query)
-        fused = _fuse(asked, request, query, request.k)
-        shown: dict[int, int] = {}
-        for name in ("bm25", "dense", "splade"):  # the last one decides: it knows why the document was found
-            if name in asked:
-                shown.update(zip(asked[name].doc_ids.tolist(), asked[name].passage_ids.tolist(), strict=True))
-        passages = np.array([shown[doc_id] for doc_id in fused.ids.tolist()], np.int64)
-        found = PartHits(fused.ids, passages, fused.scores)
-    passage_ids, scores = found.passage_ids, found.scores
-    if request.min_score is not None:
-        kept = scores >= request.min_score
-        passage_ids, scores = passage_ids[kept], scores[kept]
-    if query.words and len(passage_ids):
-        passage_ids = _show_words(view, query, passage_ids)
-    return passage_ids, scores
+        return searcher.ranked(
+            view, query.weights, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least)
+        )
+    if tuple(parts) == ("bm25",):
+        doc_ids, scores = searcher.ranked(
+            view, (), query.word_ids, request, lambda lists: top_k(lists.words, lists.word_weights, request.k, least)
+        )
+        return _show_words(view, query, doc_ids), scores
+    if tuple(parts) == ("dense",):
+        _, passage_ids, scores = _dense(view, request, query, request.k)
+        return _above(request, passage_ids, scores)
+    candidates = _candidates(searcher, view, request, parts, query)
+    place = np.searchsorted(candidates.doc_ids, candidates.fused.ids)
+    passage_ids, scores = candidates.passage_ids[place], candidates.fused.scores
+    if query.words:
+        unknown = candidates.scores["splade"][place] <= 0 if "splade" in parts else np.ones(len(place), bool)
+        passage_ids[unknown] = _show_words(view, query, candidates.fused.ids[unknown], passage_ids[unknown])
+    return _above(request, passage_ids, scores)
+
+
+def _above(request: Request, passage_ids: Ids, scores: Floats) -> Result:
+    if request.min_score is None:
+        return passage_ids, scores
+    kept = scores >= request.min_score
+    return passage_ids[kept], scores[kept]
+
+
+def rank_with_parts(
+    searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query
+) -> Iterator[tuple[int, float, int, float | None, float | None, float | None]]:
+    """The best documents: doc_id, score, passage_id, and the scores that SPLADE, BM25 and dense vectors give."""
+    found = _candidates(searcher, view, request, parts, query)
+    for doc_id, score in zip(found.fused.ids.tolist(), found.fused.scores.tolist(), strict=True):
+        place = int(np.searchsorted(found.doc_ids, doc_id))
+        splade, bm25, dense = (
+            float(found.scores[name][place]) if name in found.scores else None for name in ("splade", "bm25", "dense")
+        )
+        yield doc_id, score, int(found.passage_ids[place]), splade, bm25, dense
 
 
 def explain_parts(
@@ -61,16 +114,17 @@ def explain_parts(
     query: Query,
     doc_id: int,
 ) -> Explanation:
-    """What each part gives one document in a search with k up to ``DEPTH``; ``explanation`` is SPLADE's."""
-    asked = _ask_all(searcher, view, replace(request, k=DEPTH), parts, query)
-    fused = _fuse(asked, request, query, DEPTH * len(parts))
-    row = np.flatnonzero(fused.ids == doc_id)
+    """What each part gives one document; ``explanation`` is SPLADE's."""
+    found = _candidates(searcher, view, request, parts, query, also=doc_id)
+    place, row = int(np.searchsorted(found.doc_ids, doc_id)), np.flatnonzero(found.fused.ids == doc_id)
     matches = []
-    for name, part in asked.items():
-        place = np.flatnonzero(part.doc_ids == doc_id)
-        score = float(part.scores[place[0]]) if len(place) else 0.0
-        contribution = float(fused.contributions[name][row[0]]) if len(row) else 0.0
-        of_words = words.contributions(view.connection, query.words, doc_id) if name == "bm25" else {}
+    for name in parts:
+        score = float(found.scores[name][place])
+        contribution = float(found.fused.contributions[name][row[0]]) if len(row) else 0.0
+        of_words = {}
+        if name == "bm25" and found.words is not None:
+            adds = zip(query.words, found.words[:, place].tolist(), strict=True)
+            of_words = {word.word: value for word, value in adds if value > 0}
         matches.append(PartMatch(name, score, score if len(parts) == 1 else contribution, of_words))
     return replace(
         explanation,
@@ -80,33 +134,165 @@ def explain_parts(
     )
 
 
-def _ask_all(
-    searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query
-) -> dict[str, PartHits]:
-    deep = replace(request, k=max(request.k, DEPTH), min_score=None)
-    return {name: _ask(name, searcher, view, query, deep) for name in parts}
+def _candidates(
+    searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query, also: int | None = None
+) -> Candidates:
+    """The k best documents of all parts together; with ``also``, one document more and each word's share of it."""
+    weights = default_weights(parts, len(query.words)) if request.weights is None else request.weights
+
+    def rank_lists(lists: TermLists) -> Candidates:
+        depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
+        while True:
+            found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)
+            k = len(found.doc_ids) if also is not None else request.k
+            largest = {name: found.scores[name].max(initial=0) for name in found.scores}
+            if request.matching is not None:  # a filter changes no score
+                largest |= _largest(view, query, lists, parts)
+            fused = fuse(found.doc_ids, found.scores, weights, k, request.fusion, largest)
+            if also is not None or request.fusion != "convex" or not floors:
+                return replace(found, fused=fused)
+            if len(fused.ids) == k and fused.scores[-1] > threshold(floors, weights, largest):
+                return replace(found, fused=fused)
+            depth *= DEEPER
+
+    return searcher.ranked(view, query.weights, query.word_ids, request, rank_lists)
 
 
-def _fuse(asked: dict[str, PartHits], request: Request, query: Query, k: int) -> Fused:
-    rankings = {name: Ranking(part.doc_ids, part.scores) for name, part in asked.items()}
-    weights = default_weights(asked, len(query.words)) if request.weights is None else request.weights
-    return fuse(rankings, weights, k, request.fusion)
+def _best_of_parts(
+    view: View,
+    request: Request,
+    parts: Sequence[str],
+    query: Query,
+    lists: TermLists,
+    depth: int,
+    also: int | None,
+) -> tuple[Candidates, dict[str, float]]:
+    """The ``depth`` best documents of each part with all their scores; the lowest scores of the lists that go on."""
+    snapshot = view.snapshot
+    passages, scores = top_k(lists.splade, lists.weights, depth)
+    splade: Part = (_document_ids(snapshot, passages), passages, scores)
+    word_ids, word_scores = top_k(lists.words, lists.word_weights, depth)
+    words: Part = (word_ids, word_ids, word_scores)
+    floors = {name: float(part[2][-1]) for name, part in (("splade", splade), ("bm25", words)) if len(part[2]) == depth}
+    doc_ids = np.unique(np.concatenate([splade[0], words[0], np.array([] if also is None else [also], np.int64)]))
+    dense = NO_PART
+    if "dense" in parts:
+        dense = _dense(view, request, query, depth, doc_ids)
+        if len(dense[0]) >= depth:
+            floors["dense"] = float(dense[2][depth - 1])
+        doc_ids = np.union1d(doc_ids, dense[0])
+    splade = _completed(splade, _splade_scores(snapshot, lists, np.setdiff1d(doc_ids, splade[0])))
+    words = _completed(words, _word_scores(snapshot, lists, np.setdiff1d(doc_ids, words[0])))
+    passage_ids = doc_ids.copy()
+    found = {"splade": np.zeros(len(doc_ids), np.float32), "bm25": np.zeros(len(doc_ids), np.float32)}
+    found["dense"] = np.full(len(doc_ids), np.nan, np.float32)
+    for name, part in (("bm25", words), ("dense", dense), ("splade", splade)):
+        place = np.searchsorted(doc_ids, part[0])
+        found[name][place] = part[2]
+        shown = part[2] > 0 if name == "splade" else np.ones(len(place), bool)
+        passage_ids[place[shown]] = part[1][shown]
+    shares = None
+    if also is not None and lists.words:
+        shares = np.array(
+            [_word_scores(snapshot, lists.one_word(i), doc_ids)[2] for i in range(len(lists.word_weights))]
+        )
+    empty = Fused(NO_PART[0], NO_PART[2], {})
+    return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, empty, shares), floors
 
 
-def _ask(part: str, searcher: Searcher, view: View, query: Query, request: Request) -> PartHits:
-    """One part's best documents."""
-    if part == "splade":
-        passage_ids, scores = searcher.top_k(view, query.weights, request)
-        return PartHits(document_ids(view.connection, passage_ids), passage_ids, scores)
-    allowed = None if request.matching is None else _allowed(view, request.matching)
-    if part == "bm25":
-        doc_ids, scores = words.search(view.connection, query.words, request.k, allowed)
-        return PartHits(doc_ids, doc_ids, scores)  # the first passage's id is the document's
+def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str]) -> dict[str, float]:
+    """The best score of each part without the filter."""
+    largest = {}
+    for name, of_part, weights in (
+        ("splade", lists.splade, lists.weights),
+        ("bm25", lists.words, lists.word_weights),
+    ):
+        if name in parts:
+            every = [part._replace(allowed=view.snapshot.alive.get(part.segment.segment_id)) for part in of_part]
+            largest[name] = float(top_k(every, weights, 1)[1].max(initial=0))
+    if "dense" in parts:
+        largest["dense"] = float(_dense(view, Request(), query, 1)[2].max(initial=0))
+    return largest
+
+
+def _completed(part: Part, more: Part) -> Part:
+    return (
+        np.concatenate((part[0], more[0])),
+        np.concatenate((part[1], more[1])),
+        np.concatenate((part[2], more[2])),
+    )
+
+
+def _dense(view: View, request: Request, query: Query, k: int, also: Ids | None = None) -> Part:
     if query.vector is None:
-        empty = np.empty(0, np.int64)
-        return PartHits(empty, empty, np.empty(0, np.float32))
-    found = dense_blocks.search(view.connection, query.vector, request.k, allowed, view.snapshot.verified_blocks)
-    return PartHits(*found)
+        return NO_PART
+    allowed = None if request.matching is None else _allowed(view, request.matching)
+    return dense_blocks.search(view.connection, query.vector, k, allowed, view.snapshot.verified_blocks, also)
+
+
+def _by_segment(snapshot: Snapshot, passage_ids: Ids) -> Iterator[NDArray[np.intp]]:
+    """For each segment the ordinals of those of some passages (ascending) that are in it."""
+    segments = snapshot.all_segments
+    bounds = np.searchsorted(passage_ids, [int(segment.passage_ids[0]) for segment in segments]).tolist()
+    for segment, begin, end in zip(segments, bounds, [*bounds[1:], len(passage_ids)], strict=True):
+        if begin == end:
+            yield np.empty(0, np.intp)
+            continue
+        wanted = passage_ids[begin:end]
+        ordinals = np.searchsorted(segment.passage_ids, wanted)
+        if ordinals[-1] >= len(segment) or (segment.passage_ids[ordinals] != wanted).any():
+            raise CorruptIndex("an index names passages that the segments do not have; run check(repair=True)")
+        yield ordinals
+
+
+def _document_ids(snapshot: Snapshot, passage_ids: Ids) -> Ids:
+    """The document of each passage."""
+    if all(segment.document_of is None for segment in snapshot.all_segments):
+        return passage_ids
+    order = np.argsort(passage_ids)
+    found = [NO_PART[0]]
+    for segment, ordinals in zip(snapshot.all_segments, _by_segment(snapshot, passage_ids[order]), strict=True):
+        if segment.document_of is not None and segment.starts is not None:
+            ordinals = segment.starts[segment.document_of[ordinals]].astype(np.intp)
+        found.append(segment.passage_ids[ordinals])
+    doc_ids = np.empty_like(passage_ids)
+    doc_ids[order] = np.concatenate(found)
+    return doc_ids
+
+
+def _word_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
+    """BM25's scores of documents, ascending."""
+    if not lists.words or not len(doc_ids):
+        return NO_PART
+    wanted = [ordinals.astype(np.uint16) for ordinals in _by_segment(snapshot, doc_ids)]
+    return doc_ids, doc_ids, np.concatenate(scores_at(lists.words, lists.word_weights, wanted))
+
+
+def _splade_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
+    """SPLADE's scores of documents, ascending, and the first of the best passages of each."""
+    if not lists.splade or not len(doc_ids):
+        return NO_PART
+    segments = snapshot.all_segments
+    spans, sizes = [], []
+    for segment, ordinals in zip(segments, _by_segment(snapshot, doc_ids), strict=True):
+        size = np.ones(len(ordinals), np.intp)
+        if segment.document_of is not None and segment.starts is not None:
+            size = segment.starts[segment.document_of[ordinals] + 1] - ordinals
+        spans.append(_ranges(ordinals, size))
+        sizes.append(size)
+    values = np.concatenate(scores_at(lists.splade, lists.weights, [span.astype(np.uint16) for span in spans]))
+    passages = np.concatenate([segment.passage_ids[span] for segment, span in zip(segments, spans, strict=True)])
+    counts = np.concatenate(sizes)
+    scores = np.maximum.reduceat(values, np.cumsum(counts) - counts)
+    row = np.repeat(np.arange(len(counts)), counts)
+    best = np.flatnonzero(values == scores[row])
+    return doc_ids, passages[best[np.flatnonzero(np.diff(row[best], prepend=-1))]], scores
+
+
+def _ranges(firsts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """``first, first + 1, …`` for each pair, one after another."""
+    ends = np.cumsum(counts)
+    return np.repeat(firsts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
@@ -115,24 +301,34 @@ def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
     doc_ids = [np.empty(0, np.int64)]
     for segment in view.snapshot.all_segments:
         passage_ids, mask = segment.passage_ids, masks[segment.segment_id]
-        if segment.document_of is not None:  # a document's first passage has its id
-            first = np.flatnonzero(np.diff(segment.document_of, prepend=-1))
-            passage_ids, mask = passage_ids[first], mask[first]
+        if segment.starts is not None:  # a document's first passage has its id
+            passage_ids, mask = passage_ids[segment.starts[:-1]], mask[segment.starts[:-1]]
         doc_ids.append(passage_ids[mask > 0])
     return np.concatenate(doc_ids)
 
 
-def _show_words(view: View, query: Query, passage_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where BM25 alone found a document of several passages: the passage with the most of the query's words."""
-    rows = fetch(
-        view.connection,
-        "SELECT p.passage_id, p.start_char, p.end_char, d.doc_id, d.text FROM carray(?) c"
-        " CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1"
-        " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1",
-        (int_array(passage_ids),),
-    )
-    best: dict[int, tuple[int, int]] = {}
-    for passage_id, start, end, doc_id, text in rows:
-        count = words.count_words(view.connection, query.words, text[start:end])
-        best[doc_id] = max(best.get(doc_id, (-1, 0)), (count, -passage_id))
-    return np.array([-best[i][1] if i in best else i for i in passage_ids.tolist()], np.int64)
+def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None) -> Ids:
+    """The passage of each document with the most of the query's words: the first, or ``shown`` where none has one."""
+    if not len(doc_ids):
+        return doc_ids
+    count = analyzer(view.snapshot.meta.layout.language).count
+    best: dict[int, int] = {}
+    # One text at a time, and each once: a document may have thousands of passages.
+    for doc_id, text in view.connection.execute(
+        "SELECT d.doc_id, d.text FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1",
+        (int_array(doc_ids),),
+    ):
+        spans = fetch(
+            view.connection,
+            "SELECT p.passage_id, p.start_char, p.end_char FROM document d"
+            " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1 WHERE d.doc_id = ?",
+            (doc_id,),
+        )
+        counts = count([text[start:end] for _, start, end in spans])
+        wanted = np.concatenate(([0], np.cumsum(np.isin(counts.terms, query.word_ids))))
+        found = wanted[counts.indptr[1:]] - wanted[counts.indptr[:-1]]
+        if len(found) and (found.any() or shown is None):
+            best[doc_id] = spans[int(np.argmax(found))][0]
+    otherwise = doc_ids if shown is None else shown
+    pairs = zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
+    return np.array([best.get(doc_id, passage_id) for doc_id, passage_id in pairs], np.int64)

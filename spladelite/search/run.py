@@ -5,7 +5,7 @@ A file may move to another model (``reencode``) between the two; then the query 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,6 +55,10 @@ class _Moved(Exception):
 
 def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank | None, rerank_top: int) -> list[Hit]:
     """The hits of one query, best first; with ``rerank`` in the order of its scores."""
+    if rerank is not None and not callable(rerank):
+        raise WrongType(
+            f"rerank is of type {type(rerank).__name__}; give a function of the query and a list of passages"
+        )
     if rerank is None:
         return _until_it_stays(lambda: _hits(index, request, *_encode(index, request, [query])))
     if request.diversity or not request.text:
@@ -129,7 +133,8 @@ def _encode(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -
 def _encode_many(
     index: OpenIndex, request: Request, queries: Sequence[QueryInput]
 ) -> tuple[tuple[str, ...], list[EncodedQuery]]:
-    parts = request.parts(index.models.meta.layout)
+    vectors = all(isinstance(query, Mapping) for query in queries)
+    parts = request.parts(index.models.meta.layout, vectors)
     try:
         return parts, encode_queries(queries, parts, request.encoder, index.models)
     except ModelError:
@@ -150,9 +155,9 @@ def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
 
 def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
     with _unmoved(index, request.timeout) as view:
-        query = look_up_query(view, encoded, parts, index.models)
+        query = look_up_query(view, encoded, parts)
         passage_ids, scores = hybrid.rank(index.searcher, view, _with_candidates(request), parts, query)
-        found = table.Ranked(passage_ids, scores, relevance(scores, request, parts, query), dict(query.weights))
+        found = table.Ranked(passage_ids, scores, relevance(scores, request, parts, query), query.marks())
         return table.read_hits(view.connection, [_shown(view, request, found)], request.text)[0]
 
 
@@ -193,7 +198,7 @@ def _search_together(index: OpenIndex, request: Request, encoded: Sequence[Encod
     for start in range(0, len(encoded), TRANSACTION):
         with _unmoved(index) as view:
             some = encoded[start : start + TRANSACTION]
-            queries = [look_up_query(view, query, ("splade",), index.models).weights for query in some]
+            queries = [look_up_query(view, query, ("splade",)).weights for query in some]
             rest = iter(queries)
             for ranked in index.searcher.top_k_many(view, queries, request):
                 found = []
@@ -214,7 +219,7 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         stored = table.look_up(view.connection, [id]).get(id)
         if stored is None:
             raise not_found(id)
-        found = look_up_query(view, encoded, parts, index.models)
+        found = look_up_query(view, encoded, parts)
         layout = view.snapshot.meta.layout
         explanation = explain_terms(view.connection, layout, stored, dict(found.weights), literal, tokenize)
         if parts == ("splade",):

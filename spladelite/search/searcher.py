@@ -1,9 +1,9 @@
 """Searching: what one handle remembers between searches, and the statement that each of them is.
 
-A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those that the
-cache does not hold, and at its end runs the kernel. Segments are immutable and their ids are never reused, so posting
-lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA data_version``, or the count of
-this handle's own commits, says that the file changed.
+A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, SPLADE's and
+words alike, as far as the cache does not hold them, and at its end ranks. Segments are immutable and their ids are
+never reused, so posting lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA
+data_version``, or the count of this handle's own commits, says that the file changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import apsw
 import numpy as np
@@ -26,10 +26,11 @@ from spladelite.documents.filters import matching_among, matching_doc_ids
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
-from spladelite.index.kernels import top_k, top_k_many
+from spladelite.index.buckets import bucket_id
+from spladelite.index.kernels import top_k_many
 from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
-from spladelite.index.segments import checked_postings
+from spladelite.index.segments import checked_bucket, checked_postings
 from spladelite.index.snapshot import Allowed, Picker, Snapshot, read_snapshot
 from spladelite.processors import usable_processors
 from spladelite.search.cache import PostingCache
@@ -47,6 +48,8 @@ MAX_CANDIDATES = 200
 
 BATCH = 16  # queries that are ranked together
 BATCH_HITS = 100_000
+
+T = TypeVar("T")
 
 QueryWeights = Sequence[tuple[int, float]]  # term ids strictly ascending
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -68,81 +71,146 @@ def picker(terms: Sequence[int]) -> Picker:
     return itemgetter(*terms)
 
 
-class TopK:
-    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TermLists:
+    """The posting lists of a query, ready for the kernels: one part a segment of ``Snapshot.all_segments``, in order.
+
+    Attributes:
+        splade, weights: of the terms of the model's vocabulary.
+        words, word_weights: of BM25.
+    """
+
+    splade: list[SegmentQuery]
+    weights: Sequence[float]
+    words: list[SegmentQuery]
+    word_weights: Sequence[float]
+
+    def one_word(self, i: int) -> TermLists:
+        """The i-th word alone."""
+        lists = [part._replace(lists=part.lists[i : i + 1]) for part in self.words]
+        return TermLists([], [], lists, self.word_weights[i : i + 1])
+
+
+Rank = Callable[[TermLists], T]
+
+
+class TopK(Generic[T]):
+    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search.
+
+    Args:
+        snapshot: the state that is searched.
+        cache: holds the lists that need not be read.
+        query: SPLADE's terms and weights.
+        words: term ids of words, ascending.
+        allowed: masks of what may be found; None allows all that is alive.
+        rank: what is done with the lists.
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         cache: PostingCache,
         query: QueryWeights,
-        request: Request,
+        words: Sequence[int],
         allowed: Allowed | None,
+        rank: Rank[T],
     ) -> None:
         self._snapshot = snapshot
-        self._cache = cache
-        self._terms, self.weights = zip(*query, strict=True)
+        self._words = words
+        self._weights = [weight for _, weight in query]
+        self._terms = (*(term for term, _ in query), *words)
         self._pick = picker(self._terms)
-        self._k = request.k
-        self._min_score = request.min_score or 0.0
+        self._rank = rank
         self._allowed = snapshot.alive if allowed is None else allowed
+        self._cache = cache
         self._held = cache.held(snapshot.segment_ids, self._terms)
         self._read: dict[int, list[bytes | None]] = {}
-        self.result = NOTHING
+        self._of_bucket: dict[tuple[int, int], list[int]] = {}  # (segment_id, bucket): words that it must tell of
+        self._own_rows: list[tuple[int, int]] = []  # (segment_id, word) of which a bucket says that it has one
+        self.result: list[T] = []
 
-    def parts(self) -> list[SegmentQuery] | None:
+    def lists(self) -> TermLists | None:
         """What is to be ranked, if no posting list has to be read first."""
         try:
             return self._with_tail(self._pick(self._held.whole))
         except KeyError:
             return None
 
-    def read(self, connection: apsw.Connection) -> None:
-        """Read what is missing, and fill ``result``. ``connection`` must use this object as its ``topk``."""
+    def run(self, connection: apsw.Connection) -> T:
+        """Rank, after reading what is missing. ``connection`` must use this object as its ``topk``."""
+        lists = self.lists()
+        if lists is not None:
+            return self._rank(lists)
         self._read = {term: list(self._held.get(term)) for term in self._terms}
         missing = {
             (segment_id, term)
-            for term, lists in self._read.items()
-            for segment_id, postings in zip(self._held.segment_ids, lists, strict=True)
+            for term, of_term in self._read.items()
+            for segment_id, postings in zip(self._held.segment_ids, of_term, strict=True)
             if postings is None
         }
+        for segment in self._snapshot.segments:
+            for word in self._words:
+                if (segment.segment_id, word) in missing:
+                    self._of_bucket.setdefault((segment.segment_id, bucket_id(word, segment.buckets)), []).append(word)
+        missing |= self._of_bucket.keys()
         if missing:
             segments, terms = sorted({segment for segment, _ in missing}), sorted({term for _, term in missing})
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
         else:
             self.final()
+        return self.result[0]
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
-        if segment_id not in self._held.segment_ids or term_id not in self._read:
+        if segment_id not in self._held.segment_ids:
             raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
         i = self._held.segment_ids.index(segment_id)
         size = len(self._snapshot.segments[i])
-        self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
+        if term_id in self._read:
+            self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
+            return
+        words = self._of_bucket.pop((segment_id, term_id), [])
+        for word, postings in zip(
+            words, checked_bucket(segment_id, term_id, count, blob, checksum, size, words), strict=True
+        ):
+            if postings is None:
+                self._own_rows.append((segment_id, word))
+            elif not self._read[word][i]:
+                self._read[word][i] = postings
 
     def final(self) -> int:
-        """Rank; returns the number of hits."""
+        """Rank; returns how many lists were ranked."""
+        lost = [*self._of_bucket]
+        lost += [(id, word) for id, word in self._own_rows if not self._read[word][self._held.segment_ids.index(id)]]
         found = []
         for term, lists in self._read.items():
             for segment, postings in zip(self._snapshot.segments, lists, strict=True):
                 if postings is None and segment.has_term(term):
-                    raise CorruptIndex(
-                        f"posting row (segment {segment.segment_id}, term {term}) is missing; run check(repair=True)"
-                    )
+                    lost.append((segment.segment_id, term))
             found.append(tuple(postings or b"" for postings in lists))
-            self._cache.put(self._held, term, found[-1])
-        self.result = top_k(self._with_tail(found), self.weights, self._k, self._min_score)
-        return len(self.result[0])
+        for segment_id, term in lost:
+            raise CorruptIndex(f"posting row (segment {segment_id}, term {term}) is missing; run check(repair=True)")
+        for term, known in zip(self._read, found, strict=True):
+            self._cache.put(self._held, term, known)
+        self.result.append(self._rank(self._with_tail(found)))
+        return len(found)
 
-    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> list[SegmentQuery]:
-        parts = [
-            SegmentQuery(segment, self._allowed.get(segment.segment_id), of_segment)
-            for segment, of_segment in zip(self._snapshot.segments, zip(*lists, strict=True), strict=True)
-        ]
-        for tail in self._snapshot.tail:
-            of_tail = tail.lists(self._terms, self._pick)
-            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), of_tail))
-        return parts
+    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> TermLists:
+        """The lists of each term, one a sealed segment, and those of the tail, as the kernels take them."""
+        snapshot, of_splade = self._snapshot, len(self._weights)
+        by_segment: list[Sequence[bytes]] = list(zip(*lists, strict=True)) if snapshot.segments else []
+        by_segment += [part.lists(self._terms, self._pick) for part in snapshot.tail]
+        found = TermLists([], self._weights, [], [])
+        for segment, of_segment in zip(snapshot.all_segments, by_segment, strict=True):
+            allowed = self._allowed.get(segment.segment_id)
+            if of_splade:
+                found.splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
+            if self._words:
+                norms = snapshot.norms(segment)
+                found.words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], norms))
+        if not self._words:
+            return found
+        return replace(found, word_weights=snapshot.word_weights(self._words, [part.lists for part in found.words]))
 
 
 class Searcher:
@@ -159,7 +227,7 @@ class Searcher:
         connection.create_aggregate_function("topk", self._running, 5, flags=apsw.SQLITE_DIRECTONLY)
 
     def _running(self) -> Any:
-        search: TopK | None = getattr(self._local, "topk", None)
+        search: TopK[Any] | None = getattr(self._local, "topk", None)
         if search is None:
             raise InvalidInput("topk() belongs to the engine; use splade(query, k) in your SQL")
         return search
@@ -176,43 +244,27 @@ class Searcher:
             self._local.version = version
         return View(connection, self._local.snapshot)
 
-    def top_k(self, view: View, query: QueryWeights, request: Request) -> Result:
-        """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
-        if not query:
-            return NOTHING
-        unknown = request.matching is not None and request.matching not in view.snapshot.filters
-        if unknown and CANDIDATES * request.k <= MAX_CANDIDATES:
-            found = self._filter_best(view, query, request)
-            if found is not None:
-                return found
-        search = self._prepare(view, query, request)
-        parts = search.parts()
-        if parts is None:
-            return self._read(view, search)
-        return top_k(parts, search.weights, request.k, request.min_score or 0.0)
-
-    def _filter_best(self, view: View, query: QueryWeights, request: Request) -> Result | None:
-        """The k best documents that match, if they are among the best few of all; else None.
-
-        That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
-        """
-        assert request.matching is not None
-        k = request.k
-        passage_ids, scores = self.top_k(view, query, replace(request, k=CANDIDATES * k, matching=None))
-        doc_ids = passage_ids
-        if any(segment.document_of is not None for segment in view.snapshot.all_segments):
-            doc_ids = document_ids(view.connection, passage_ids)
-        matching_ids = matching_among(view.connection, request.matching, doc_ids.tolist())
-        best = [rank for rank, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
-        if len(best) < k and len(passage_ids) == CANDIDATES * k:
-            return None
-        return passage_ids[best[:k]], scores[best[:k]]
+    def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:
+        """What ``rank`` makes of the posting lists of a query's terms and words."""
+        if not query and not words:
+            return rank(TermLists([], [], [], []))
+        search = TopK(view.snapshot, self._cache, query, words, self._allowed(view, request), rank)
+        self._local.topk = search
+        try:
+            return search.run(view.connection)
+        finally:
+            self._local.topk = None
 
     def top_k_many(self, view: View, queries: Iterable[QueryWeights], request: Request) -> Iterator[list[Result]]:
-        """:meth:`top_k` for many queries, batch after batch. Other cores rank while this thread does the rest.
+        """SPLADE's best passages for many queries, batch after batch. Other cores rank while this thread does the rest.
 
         Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
         """
+        allowed = self._allowed(view, request)
+
+        def unranked(lists: TermLists) -> TermLists:
+            return lists
+
         batch_size = max(1, min(BATCH, BATCH_HITS // request.k))
         remaining = iter(queries)
         others = usable_processors() - 1
@@ -225,13 +277,12 @@ class Searcher:
                     if not query:
                         results.append(NOTHING)
                         continue
-                    search = self._prepare(view, query, request)
-                    parts = search.parts()
-                    if parts is None:
-                        results.append(self._read(view, search))
-                    else:
-                        results.append(None)
-                        todo.append((parts, search.weights))
+                    search = TopK(view.snapshot, self._cache, query, (), allowed, unranked)
+                    lists = search.lists()
+                    if lists is None:
+                        lists = self.ranked(view, query, (), request, unranked)
+                    results.append(None)
+                    todo.append((lists.splade, lists.weights))
                 rank = partial(top_k_many, todo, request.k, request.min_score or 0.0)
                 running.append((results, pool.submit(rank).result if others else rank))
                 if len(running) > max(1, others):
@@ -239,20 +290,30 @@ class Searcher:
             while running:
                 yield _merged(*running.popleft())
 
-    def _prepare(self, view: View, query: QueryWeights, request: Request) -> TopK:
-        allowed = None
+    def _allowed(self, view: View, request: Request) -> Allowed | None:
         matching = request.matching
-        if matching is not None:
-            allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
-        return TopK(view.snapshot, self._cache, query, request, allowed)
+        if matching is None:
+            return None
+        return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
 
-    def _read(self, view: View, search: TopK) -> Result:
-        self._local.topk = search
-        try:
-            search.read(view.connection)
-        finally:
-            self._local.topk = None
-        return search.result
+
+def filter_best(view: View, request: Request, rank: Callable[[Request], Result]) -> Result | None:
+    """The k best documents that match a filter, if they are among the best few of all; else None.
+
+    That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
+    """
+    matching, k = request.matching, request.k
+    if matching is None or matching in view.snapshot.filters or CANDIDATES * k > MAX_CANDIDATES:
+        return None
+    passage_ids, scores = rank(replace(request, k=CANDIDATES * k, matching=None))
+    doc_ids = passage_ids
+    if any(segment.document_of is not None for segment in view.snapshot.all_segments):
+        doc_ids = document_ids(view.connection, passage_ids)
+    matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
+    best = [place for place, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
+    if len(best) < k and len(passage_ids) == CANDIDATES * k:
+        return None
+    return passage_ids[best[:k]], scores[best[:k]]
 
 
 def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:
@@ -263,7 +324,7 @@ def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> l
 def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
     """In how many passages of the index each term occurs, dead ones that are not yet vacuumed included; ``(len,)``."""
     snapshot = view.snapshot
-    wanted = np.array(terms, np.int32)
+    wanted = np.array(terms, np.int64)
     counts = np.zeros(len(wanted), np.int64)
     if not len(wanted):
         return counts

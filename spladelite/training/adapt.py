@@ -22,7 +22,7 @@ import numpy as np
 from spladelite.arguments import check_count
 from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
-from spladelite.errors import InvalidInput
+from spladelite.errors import InvalidInput, ModelMismatch
 from spladelite.training.config import Setup, TrainConfig
 from spladelite.training.data import Validation, feedback_examples, hold_out
 from spladelite.training.loop import Trained, train
@@ -154,6 +154,12 @@ def adapt(
     tuned = load_encoder(target)
     after = measure(tuned, held, min_weight=meta.min_weight)
     log(f"the tuned model: {after}")
+    now = db.stats()
+    if now.fingerprint != meta.fingerprint:
+        raise ModelMismatch(
+            f"the database has moved to {now.model} since this call began, and {meta.model} is what {target} was "
+            "compared with; call adapt again"
+        )
     general = general_questions()
     general_before, general_after = (measure(model, general) for model in (encoder, tuned))
     log(f"general questions: nDCG@10 {general_before.ndcg:.4f}, by the tuned model {general_after.ndcg:.4f}")

@@ -37,11 +37,13 @@ class Validation:
         queries: ``{id: text}``, each with a relevant document in ``corpus``.
         corpus: ``{id: text}``, what is searched.
         qrels: ``{query id: {document id: grade}}``.
+        without_own: no query is to find the document with its own id, as in a BEIR folder.
     """
 
     queries: dict[str, str]
     corpus: dict[str, str]
     qrels: Qrels
+    without_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +172,8 @@ def feedback_examples(db: SpladeLite) -> tuple[Example, ...]:
 
 
 def _read_split(folder: Path, split: str) -> Validation:
-    found = Validation(beir.read_queries(folder), dict(beir.read_corpus(folder)), beir.read_judgments(folder, split))
+    queries, corpus = beir.read_queries(folder), dict(beir.read_corpus(folder))
+    found = Validation(queries, corpus, beir.read_judgments(folder, split), without_own=True)
     for kind, texts in (("query", found.queries), ("document", found.corpus)):
         for id, text in texts.items():
             check_unicode(text, f"{folder}: {kind} {id!r}")
@@ -274,7 +277,7 @@ def limited(judged: Validation, seed: int) -> Validation:
         text = judged.corpus[others[i]]
         if not any(holds(text, answer) for answer in answers):  # else it answers as well, and nobody has judged it
             documents[others[i]] = text
-    return Validation({id: judged.queries[id] for id in ids}, documents, qrels)
+    return Validation({id: judged.queries[id] for id in ids}, documents, qrels, judged.without_own)
 
 
 def holds(text: str, answer: str) -> bool:

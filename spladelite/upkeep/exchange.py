@@ -17,6 +17,8 @@ ATTEMPTS = 20  # while others write
 # used twice, so that what some process has cached under it stays true.
 GAP = 1 << 32
 
+State = tuple[int, int]
+
 
 def number_from(connection: apsw.Connection, table: str, used: int) -> None:
     """Let a new database's ``passage`` or ``segment`` ids begin above the old one's; nothing happens if they do."""
@@ -24,15 +26,22 @@ def number_from(connection: apsw.Connection, table: str, used: int) -> None:
         connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, (used // GAP + 1) * GAP))
 
 
-def exchange(live: Connections, source: apsw.Connection, version: int) -> bool:
-    """Copy ``source`` over the live database, as one transaction; False if others have written since ``version``."""
+def state(connection: apsw.Connection) -> State:
+    """What changes with every commit: of others (``data_version``), and of this connection itself (its changes)."""
+    return fetch(connection, "PRAGMA data_version")[0][0], connection.total_changes()
+
+
+def exchange(live: Connections, source: apsw.Connection, version: State) -> bool:
+    """Copy ``source`` over the live database, as one transaction; False if somebody has written since ``version``."""
     with live.outside_transaction() as reading:
+        if state(reading) != version:
+            return False
         target = reading if live.memory else open_file(live.path, apsw.SQLITE_OPEN_READWRITE)
         try:
             target.set_busy_timeout(BUSY_TIMEOUT_MS)
             with target.backup("main", source, "main") as copying:
                 copying.step(1)  # from here on nobody else can write
-                if not live.memory and reading.execute("PRAGMA data_version").get != version:
+                if not live.memory and state(reading) != version:
                     return False
                 copying.step(-1)
             return True
