@@ -36,6 +36,8 @@ LONGEST_SHORT = 37  # postings of a list that may have two bytes for an ordinal:
 class Upgrade:
     """The rows of the second format, in three steps; SQL, ``migrations/0002_words.sql``, does the tables."""
 
+    format = 2
+
     def prepare(self, connection: apsw.Connection, path: str) -> None:
         """Divide the texts of all segments into words, into the file beside. Changes nothing in the database."""
         if not _has_words(connection):
