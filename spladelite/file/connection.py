@@ -351,7 +351,8 @@ class Connections:
             self._use_journal(connection, clock)
         if current:
             return
-        if not fresh:
+        older = not fresh and connection.pragma("user_version") < self._upgrade.format
+        if older:
             self._upgrade.prepare(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")
         try:  # another process may have been faster
@@ -364,7 +365,7 @@ class Connections:
             with suppress(apsw.Error):
                 connection.execute("ROLLBACK")
             raise
-        if not fresh:
+        if older:
             self._upgrade.finish(self.path)
 
     def _use_journal(self, connection: apsw.Connection, clock: Clock) -> None:

@@ -73,7 +73,9 @@ def is_current(connection: apsw.Connection, path: str) -> bool:
 
 
 class Upgrade(Protocol):
-    """What an older format's rows need besides SQL."""
+    """What the rows of files older than ``format`` need besides SQL."""
+
+    format: int
 
     def prepare(self, connection: apsw.Connection, path: str) -> None:
         """Work that can be done before, outside of a transaction, and is not lost after an interruption."""
@@ -88,15 +90,17 @@ class Upgrade(Protocol):
 def migrate(connection: apsw.Connection, path: str, upgrade: Upgrade) -> None:
     """Bring a file of an older format, whose schema was checked, up to the current one, inside a write transaction."""
     steps = migrations()
-    new = {name for _, name, *_ in _expected_schema(len(steps)) - _expected_schema(connection.pragma("user_version"))}
+    version = connection.pragma("user_version")
+    new = {name for _, name, *_ in _expected_schema(len(steps)) - _expected_schema(version)}
     taken = new.intersection(name for _, name, *_ in own_objects(connection))
     if taken:
         raise NotADatabase(
             f"the new format needs the name {min(taken)!r}, which something of yours has: rename or drop it"
         )
-    for step in steps[connection.pragma("user_version") :]:
+    for step in steps[version:]:
         connection.execute(step)
-    upgrade.apply(connection, path)
+    if version < upgrade.format:
+        upgrade.apply(connection, path)
     connection.pragma("user_version", len(steps))
 
 

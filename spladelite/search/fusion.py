@@ -75,6 +75,8 @@ def fuse(
         if weights[name] > 0:
             known |= of_part
     total = np.add.reduce(list(contributions.values()), dtype=np.float32)
+    if "dense" not in scores:
+        known &= total > 0  # a share may be too small for a float
     best = np.lexsort((doc_ids, -total))
     best = best[known[best]][:k]
     return Fused(doc_ids[best], total[best], {name: values[best] for name, values in contributions.items()})
