@@ -1,6 +1,6 @@
 """Try an installed wheel: it must bring the compiled kernel and the model, and find a text.
 
-    python scripts/try_wheel.py
+python scripts/try_wheel.py
 """
 
 from __future__ import annotations

@@ -695,26 +695,39 @@ class SpladeLite:
             )
         return findings + repair_file(self._session) if repair and findings else findings
 
-    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
-        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
+        """
+        with replacing(self._target(path), overwrite) as temporary, self._connections.read() as connection:
             backup(connection, temporary, progress)
 
-    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
+    def export(self, path: str | os.PathLike[str], slim: bool = False, overwrite: bool = False) -> None:
         """Write a compact copy for shipping: one plain file that also opens in read-only folders.
 
         Args:
-            path: where to; what is there is replaced in one step when the copy is complete.
+            path: where to.
             slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
                 cannot be changed: it always opens read-only.
+            overwrite: replace a file that is there, in one step when the copy is complete.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
         """
-        with replacing(self._target(path)) as temporary:
+        with replacing(self._target(path), overwrite) as temporary:
             with self._connections.outside_transaction() as connection:
                 connection.execute("VACUUM INTO ?", (temporary,))
             if slim:
                 make_slim(temporary)
 
-    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
+    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None, overwrite: bool = False) -> None:
         """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
 
         Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
@@ -723,7 +736,7 @@ class SpladeLite:
         from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
         with (
-            replacing(self._target(path)) as temporary,
+            replacing(self._target(path), overwrite) as temporary,
             self._connections.read() as connection,
             ticking(progress, range(len(self)), "exporting") as advance,
         ):
@@ -800,7 +813,7 @@ class SpladeLite:
 
     def _target(self, path: str | os.PathLike[str]) -> str:
         target = check_path(path)
-        if os.path.realpath(target) == os.path.realpath(self._session.path):
+        if os.path.realpath(target) == self._connections.path:
             raise InvalidInput(f"{target} is this database itself; give another path")
         if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
             raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")

@@ -88,8 +88,9 @@ def test_a_session_in_tables() -> None:
     assert lines[0].split() == ["score", "id", "passage"]
     assert re.fullmatch(r"1  \d+\.\d{3}  crash.txt  A car crashed into a tree\.", lines[1])
     explained = run("explain", "kb.db", "automobile accident", "crash.txt").stdout.splitlines()
-    assert explained[0].split() == ["term", "query", "document", "product", "expansion", "of"]
-    assert explained[-1].split() == ["score", lines[1].split()[1]]
+    assert explained[0].split() == ["part", "score", "adds", "words"]
+    assert explained[3].split() == ["score", lines[1].split()[1]]
+    assert explained[5].split() == ["term", "query", "document", "product", "expansion", "of"]
     assert any(re.match(r"car +\d\.\d+ +\d\.\d+ +\d\.\d+  query", line) for line in explained)
     assert run("expand", "kb.db", "car", "--side", "query", "-n", "1").stdout.splitlines()[1].split()[0] == "car"
     assert run("get", "kb.db", "crash.txt").stdout.splitlines()[-1] == "text      A car crashed into a tree."
@@ -119,7 +120,9 @@ def test_every_command_speaks_json() -> None:
     assert hit["metadata"] == {"year": 2021, "lang": "en"}
     assert hit["passage"] == {"text": hit["text"], "start": 0, "end": len(hit["text"])}
     explained = run_json("explain", "kb.db", "engine", "f1")
-    assert sum(term["contribution"] for term in explained["terms"]) == pytest.approx(hit["score"], abs=1e-4)
+    assert sum(part["contribution"] for part in explained["parts"]) == pytest.approx(hit["score"], abs=1e-4)
+    splade = explained["parts"][0]["score"]
+    assert sum(term["contribution"] for term in explained["terms"]) == pytest.approx(splade, abs=1e-4)
     assert {"term", "query_weight", "document_weight", "expansion"} <= explained["terms"][0].keys()
     assert run_json("expand", "kb.db", "bread")[0]["term"] == "bread"
     assert run_json("get", "kb.db", "f2")[0]["metadata"]["year"] == 1999
@@ -185,8 +188,8 @@ def test_check_finds_damage() -> None:
     with closing(sqlite3.connect("kb.db")) as connection:
         connection.execute("UPDATE document SET text = 'A car crashed into a treE.' WHERE id = 'crash.txt'")
         connection.commit()
-    (finding,) = run_json("check", "kb.db", status=1)
-    assert finding["table"] == "document"
+    finding, of_words = run_json("check", "kb.db", status=1)
+    assert (finding["table"], of_words["table"]) == ("document", "document_words")
     assert "document" in run("check", "kb.db", status=1).stdout
     assert finding in run_json("check", "kb.db", "--repair", status=1)
     assert run("check", "kb.db").stdout == "no problem found\n"
@@ -200,9 +203,9 @@ def test_a_missing_passage_is_named_as_damage() -> None:
     with closing(sqlite3.connect("kb.db")) as connection:
         connection.execute("DELETE FROM passage WHERE doc_id = (SELECT doc_id FROM document WHERE id = 'crash.txt')")
         connection.commit()
-    fails(3, "run `spladelite check", "search", "kb.db", "car crash", "--mode", "hybrid")
-    # SPLADE alone does not need the row of a document's only passage.
-    assert run_json("search", "kb.db", "car crash", "--mode", "splade")[0]["id"] == "crash.txt"
+    # A search does not need the row of a document's only passage.
+    assert run_json("search", "kb.db", "car crash")[0]["id"] == "crash.txt"
+    assert "passage" in run("check", "kb.db", status=1).stdout
 
 
 @pytest.mark.usefixtures("notes")

@@ -40,7 +40,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytes
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {"__name__": page.stem}
     compared = 0
-    for (language, code), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
+    for (language, code), following in zip(blocks, [*blocks, ("", "")][1:], strict=True):
         if language != "python":
             continue
         printed = io.StringIO()

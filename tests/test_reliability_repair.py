@@ -51,10 +51,7 @@ DAMAGE = {
     "passage span": ("UPDATE passage SET end_char = end_char - 1 WHERE passage_id % 7 = 0", "passage"),
     "passage lost": ("DELETE FROM passage WHERE passage_id = (SELECT max(passage_id) FROM passage)", "document"),
     "size": ("UPDATE meta SET value = '1 1' WHERE key = 'size'", "segment"),
-    "full-text row lost": (
-        "DELETE FROM document_text WHERE rowid = (SELECT min(doc_id) FROM document)",
-        "document_text",
-    ),
+    "words lost": ("DELETE FROM posting WHERE term_id >= 1099511627776", "posting"),
 }
 
 

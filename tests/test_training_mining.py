@@ -222,7 +222,7 @@ def test_the_scores_of_an_ensembles_members_are_kept(tmp_path: Path) -> None:
 def test_a_sparse_teacher_scores_as_the_search_does(tmp_path: Path) -> None:
     with SpladeLite(tmp_path / "kb.db", min_weight=0.0) as db:
         db.add(TEXTS)
-        hits = db.search(QUERY, k=8)
+        hits = db.search(QUERY, k=8, mode="splade")
     scores = sparse(bundled_encoder()).score([(QUERY, hit.text) for hit in hits])
     np.testing.assert_allclose(scores, [hit.score for hit in hits], rtol=0.02)
 

@@ -246,7 +246,7 @@ def scifact(data: Path, pool: Pool, drawn: random.Random) -> None:
     judge(pool, "scifact", claims[:half], abstracts)
 
 
-def stdlib(_: Path, pool: Pool, drawn: random.Random) -> None:
+def stdlib(_data: Path, pool: Pool, drawn: random.Random) -> None:
     """The standard library's docstrings: the first line asks for what follows, or for the docstring itself."""
     found = [(name, text) for name, text in docstrings() if len(text.split()) >= 4]
     texts = [cut(f"{name.rpartition('.')[2].replace('_', ' ')}: {text}") for name, text in found]

@@ -251,11 +251,15 @@ def create_index(database: str, field: str, as_json: bool) -> None:
         click.echo(f"filters on {field} use an index now")
 
 
+_force = click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
+
+
 @click.command()
 @database
 @click.argument("target", type=click.Path())
+@_force
 @as_json
-def backup(database: str, target: str, as_json: bool) -> None:
+def backup(database: str, target: str, force: bool, as_json: bool) -> None:
     """Copy the database as it is now to TARGET.
 
     Others may write meanwhile.
@@ -265,7 +269,7 @@ def backup(database: str, target: str, as_json: bool) -> None:
       spladelite backup kb.db kb-monday.db
     """
     with open_database(database) as db:
-        db.backup(target)
+        db.backup(target, overwrite=force)
     print_size("database", os.path.getsize(database), target, as_json)
 
 
@@ -275,9 +279,12 @@ def backup(database: str, target: str, as_json: bool) -> None:
 @click.option("--slim", is_flag=True, help="Leave out the stored vectors: half the size, searchable, not changeable.")
 @click.option("--rows", is_flag=True, help="Plain SQLite, one row a posting, for any language; not for spladelite.")
 @click.option("--web", is_flag=True, help="A folder that any static web host serves and a browser searches.")
+@_force
 @model_option
 @as_json
-def export(database: str, target: str, slim: bool, rows: bool, web: bool, model: str | None, as_json: bool) -> None:
+def export(
+    database: str, target: str, slim: bool, rows: bool, web: bool, force: bool, model: str | None, as_json: bool
+) -> None:
     """Write a compact copy for shipping to TARGET.
 
     It also opens in read-only folders.
@@ -304,7 +311,7 @@ def export(database: str, target: str, slim: bool, rows: bool, web: bool, model:
                 click.echo(f"note: {note}")
             return
         if rows:
-            db.export_rows(target)
+            db.export_rows(target, overwrite=force)
         else:
-            db.export(target, slim=slim)
+            db.export(target, slim=slim, overwrite=force)
     print_size("database", os.path.getsize(database), target, as_json)

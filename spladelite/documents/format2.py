@@ -23,7 +23,7 @@ from spladelite.index.buckets import BUCKET
 from spladelite.index.passages import matches
 from spladelite.index.postings import Lists, encode, is_short
 from spladelite.index.scoring import Segment
-from spladelite.index.segments import pack_lengths, read_old_segment, sealed_until, segment_checksum
+from spladelite.index.segments import pack_lengths, read_old_segment, record_size, sealed_until, segment_checksum
 from spladelite.index.settings import set_language
 from spladelite.index.word_rows import SegmentWords, append_words, group_words, posting_checksum, write_words
 from spladelite.index.words import DEFAULT_LANGUAGE, WordCounts, analyzer
@@ -35,6 +35,8 @@ LONGEST_SHORT = 37  # postings of a list that may have two bytes for an ordinal:
 
 class Upgrade:
     """The rows of the second format, in three steps; SQL, ``migrations/0002_words.sql``, does the tables."""
+
+    format = 2
 
     def prepare(self, connection: apsw.Connection, path: str) -> None:
         """Divide the texts of all segments into words, into the file beside. Changes nothing in the database."""
@@ -60,6 +62,7 @@ class Upgrade:
             with suppress(CorruptIndex):
                 _shorten(connection, read_old_segment(connection, segment_id))
         set_language(connection, DEFAULT_LANGUAGE)
+        record_size(connection)
         if not _has_words(connection):
             return
         self.prepare(connection, path)  # nothing to do, unless somebody has sealed a segment since

@@ -258,7 +258,7 @@ DOCUMENT_COLUMNS = "d.doc_id, d.id, d.text, d.metadata, d.passages, d.content_ha
 def get(connection: apsw.Connection, id: str) -> Document | None:
     """The document with this id, or None."""
     row = connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE id = ?", (id,)).get
-    return None if row is None else read_document(row)
+    return None if row is None else read_document(row)  # whose id is the index's, not the table's: both are verified
 
 
 _DOCUMENTS = f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value"

@@ -126,8 +126,9 @@ class OnnxDense:
 
     def __init__(self, folder: Path, graph: Path) -> None:
         self.name = folder.resolve().name
-        self._graph = graph
-        self._tokenizer_path = folder / "tokenizer.json"
+        self._graph = graph.resolve()
+        self._sessions: dict[int, Any] = {}
+        self._tokenizer_path = folder.resolve() / "tokenizer.json"
         if not self._tokenizer_path.is_file():
             raise ModelError(f"{self._tokenizer_path}: missing; it belongs beside the ONNX graph")
         self._settings = _Settings.read(folder)
@@ -157,8 +158,15 @@ class OnnxDense:
         tokenizer.no_padding()
         return tokenizer
 
-    @cached_property
+    @property
     def _session(self) -> Any:
+        """One a process: its threads are not there after a fork."""
+        process = os.getpid()
+        if process not in self._sessions:
+            self._sessions[process] = self._open_session()
+        return self._sessions[process]
+
+    def _open_session(self) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

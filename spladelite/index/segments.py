@@ -67,28 +67,29 @@ def maintain(connection: apsw.Connection, layout: Layout) -> None:
     if tail >= layout.tail_size:
         _rewrite(connection, layout, [], sealed + 1, next_passage_id(connection) - 1)
         _merge_tiers(connection, layout)
-    _record_size(connection)
+    record_size(connection)
 
 
-def _record_size(connection: apsw.Connection) -> None:
+def record_size(connection: apsw.Connection) -> None:
     """Write down how many segments and how long a tail the index has, so that rows that are lost are missed."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('size', ? || ' ' || ?)", _size(connection))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('size', ? || ' ' || ? || ' ' || ?)", _size(connection))
 
 
-def _size(connection: apsw.Connection) -> tuple[int, int]:
+def _size(connection: apsw.Connection) -> tuple[int, int, int]:
     segments: int = connection.execute("SELECT count(*) FROM segment").get
     tail: int = connection.execute("SELECT count(*) FROM passage WHERE passage_id > ?", (sealed_until(connection),)).get
-    return segments, tail
+    deleted: int = connection.execute("SELECT coalesce(sum(deleted), 0) FROM tombstone").get
+    return segments, tail, deleted
 
 
-def recorded_size(connection: apsw.Connection) -> tuple[int, int]:
-    """How many segments, and passages in the tail, there must be."""
+def recorded_size(connection: apsw.Connection) -> tuple[int, int, int]:
+    """How many segments, passages in the tail, and dead passages in segments there must be."""
     value = connection.execute("SELECT value FROM meta WHERE key = 'size'").get
     try:
-        segments, tail = map(int, value.split(" "))
+        segments, tail, deleted = map(int, value.split(" "))
     except (AttributeError, ValueError):
         raise CorruptIndex(f"table meta: size is {value!r}; run check(repair=True)") from None
-    return segments, tail
+    return segments, tail, deleted
 
 
 def merge_all(connection: apsw.Connection, layout: Layout, words_of: WordsOf | None = None) -> None:
@@ -98,7 +99,7 @@ def merge_all(connection: apsw.Connection, layout: Layout, words_of: WordsOf | N
     """
     segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")]
     _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1, words_of)
-    _record_size(connection)
+    record_size(connection)
 
 
 def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
@@ -329,7 +330,7 @@ def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.in
         if len(gone):
             _mark_deleted(connection, layout, segment_id, gone, previous + 1, last)
         previous = last
-    _record_size(connection)
+    record_size(connection)
 
 
 def _mark_deleted(

@@ -149,7 +149,7 @@ def create_meta(
             "dense_dimension": str(dense.dimension) if dense else "0",
             "metadata_indexes": "[]",
             "slim": "0",
-            "size": "0 0",
+            "size": "0 0 0",
             "checksum": "",
         }.items(),
     )

@@ -193,7 +193,7 @@ def read_snapshot(connection: apsw.Connection, known: dict[int, Segment], previo
             raise CorruptIndex(f"segments {before.segment_id} and {after.segment_id} overlap; run check(repair=True)")
     dead = read_tombstones(connection, {segment.segment_id: len(segment) for segment in segments})
     alive = {segment_id: (1 - bits).astype(np.uint8) for segment_id, bits in dead.items()}
-    segment_count, tail_size = recorded_size(connection)
+    segment_count, tail_size, deleted = recorded_size(connection)
     tail: tuple[TailPart, ...] | None = None
     if previous is not None and previous.meta == meta and previous.segment_ids == tuple(ids):
         tail = _longer_tail(connection, meta.layout, previous.tail, tail_size)
@@ -202,6 +202,8 @@ def read_snapshot(connection: apsw.Connection, known: dict[int, Segment], previo
         if len(rows) != tail_size:
             raise CorruptIndex("passages are missing, or there are too many; run check(repair=True)")
         tail = tuple(_tail_parts(rows, words, 0))
+    if sum(int(bits.sum()) for bits in dead.values()) != deleted:
+        raise CorruptIndex("tombstones are missing, or there are too many; run check(repair=True)")
     if len(segments) != segment_count:
         raise CorruptIndex("segments are missing, or there are too many; run check(repair=True)")
     return Snapshot(meta, segments, alive, tail)

@@ -75,6 +75,8 @@ def fuse(
         if weights[name] > 0:
             known |= of_part
     total = np.add.reduce(list(contributions.values()), dtype=np.float32)
+    if "dense" not in scores:
+        known &= total > 0  # a share may be too small for a float
     best = np.lexsort((doc_ids, -total))
     best = best[known[best]][:k]
     return Fused(doc_ids[best], total[best], {name: values[best] for name, values in contributions.items()})
@@ -86,7 +88,7 @@ def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
     Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
     half; beside two others half of that. The others share the rest. A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
-    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/fusion.py).
+    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/LOG.md).
     """
     others = [name for name in parts if name != "bm25"]
     if not others:

@@ -74,6 +74,8 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
         )
         return _show_words(view, query, doc_ids), scores
     if tuple(parts) == ("dense",):
+        if request.matching is not None:
+            searcher.allowed(view, request.matching)  # counts the entries of the indexes that it uses
         _, passage_ids, scores = _dense(view, request, query, request.k)
         return _above(request, passage_ids, scores)
     candidates = _candidates(searcher, view, request, parts, query)

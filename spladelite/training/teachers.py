@@ -28,8 +28,6 @@ from spladelite.training.data import Example
 if TYPE_CHECKING:
     import apsw
 
-    from spladelite.file.sqlite import open_file
-
 Pairs = Sequence[tuple[str, str]]
 Scores = NDArray[np.float32]
 
@@ -325,6 +323,8 @@ def cached(teacher: Teacher, path: str | os.PathLike[str]) -> Iterator[Teacher]:
         InvalidInput: the file is something else, or cannot be written.
     """
     import apsw
+
+    from spladelite.file.sqlite import open_file
 
     try:
         connection = open_file(os.fspath(path))

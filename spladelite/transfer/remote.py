@@ -498,7 +498,7 @@ class Remote:
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
         tokens = self._models.sparse.load().tokenize(hit.passage.text)
-        return highlight(hit.passage.text, tokens, hit.query, before, after)
+        return highlight(hit.passage.text, tokens, (), hit.query, before, after)
 
     def stats(self) -> RemoteStats:
         """Figures: documents, passages, postings, bytes by part, model, engine."""

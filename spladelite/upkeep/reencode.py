@@ -31,7 +31,7 @@ from spladelite.index.settings import Settings, read_meta, set_language
 from spladelite.index.word_rows import SegmentWords, group_words
 from spladelite.index.words import WordCounts, analyzer
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, State, exchange, number_from, state
+from spladelite.upkeep.exchange import ATTEMPTS, State, carry_over, exchange, number_from, state
 
 BATCH = 512
 
@@ -74,7 +74,7 @@ def reencode(
     """
     new_model = FileModel(model)
     live = session.connections
-    side_path = ":memory:" if live.memory else f"{session.path}.reencode"
+    side_path = ":memory:" if live.memory else f"{live.path}.reencode"
     with live.outside_transaction(), closing(_open_side(session, side_path, model, new_model, language)) as side:
         _renumber(live, side.connections)
         for attempt in range(ATTEMPTS):
@@ -149,6 +149,8 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
         connection.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", rows)
         gone = [id for (id,) in fetch(connection, "SELECT id FROM document") if id not in known]
         table.remove(connection, side.meta.layout, table.places(connection, gone))
+    with live.read() as source, side.connections.write() as connection:
+        carry_over(source, connection)
     return version
 
 

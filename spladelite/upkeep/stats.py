@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apsw
 
+from spladelite.file.schema import own_objects
 from spladelite.index.buckets import BUCKET
 from spladelite.index.kernels import KERNEL
 from spladelite.index.settings import Meta
@@ -44,8 +45,9 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
         "SELECT count(*) FROM passage WHERE passage_id > (SELECT coalesce(max(last_passage_id), 0) FROM segment)"
     ).get
     sizes: dict[str, int] = {}
+    own = {name for _, name, *_ in own_objects(connection)}
     for name, size in connection.execute("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE"):
-        part = _PARTS.get(name, "indexes")
+        part = "your own" if name in own else _PARTS.get(name, "indexes")
         sizes[part] = sizes.get(part, 0) + size
     # Words share a table with SPLADE's terms: their rows are told apart by what is in them.
     postings = connection.execute("SELECT coalesce(sum(count), 0) FROM posting WHERE term_id < ?", (BUCKET,)).get
