@@ -310,7 +310,7 @@ def _query_probability(queries: Iterable[Mapping[int, float]], vocabulary_size: 
     counts = np.zeros(vocabulary_size, np.float64)
     total = 0
     for query in queries:
-        counts[list(query)] += 1
+        counts[[term for term in query if term < vocabulary_size]] += 1  # words stand above the vocabulary
         total += 1
     return counts / max(total, 1)
 
