@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import EllipsisType
 from typing import Any, Self
 
 from spladelite.arguments import (
@@ -28,10 +29,10 @@ from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
 from spladelite.file.user_sql import run_user_sql
 from spladelite.file_models import FileModels
-from spladelite.index import words
 from spladelite.index.quantize import drop_small_weights
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
+from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
 from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term, WebExport
 from spladelite.search import run
@@ -41,7 +42,7 @@ from spladelite.search.request import Rerank, Where, WhereArgs, check_request
 from spladelite.search.searcher import explain_sql
 from spladelite.session import Session
 from spladelite.upkeep.check import check as check_file
-from spladelite.upkeep.reencode import reencode
+from spladelite.upkeep.reencode import change_language, reencode
 from spladelite.upkeep.repair import repair as repair_file
 from spladelite.upkeep.slim import make_slim
 from spladelite.upkeep.stats import read_stats
@@ -66,7 +67,9 @@ class SpladeLite:
             alone loses nothing. Small writes are several times as fast.
         min_weight: encoded document weights below it are not stored (vectors given by the caller are kept whole).
             None means 0.3 for a new file; 0 keeps everything.
-        bm25: of a new file: whether BM25 is indexed too, for ``mode="bm25"`` and ``"hybrid"``. None means True.
+        bm25: of a new file: whether words are indexed too, for BM25 and the hybrid of both. None means True.
+        language: of a new file: whose stems and stop words BM25 uses, such as ``"german"``; None for words as they are
+            written. By default English, or what the file has. Texts in any language are found in any case.
         dense: of a new file: also store a dense vector of each passage, made by a function from a list of texts to
             ``(N, D)`` numbers, or by the model in a folder (ONNX or sentence-transformers). A file that was made with a
             folder finds it again; one that was made with a function needs it again to encode.
@@ -93,11 +96,12 @@ class SpladeLite:
         durability: Durability = "full",
         min_weight: float | None = None,
         bm25: bool | None = None,
+        language: str | EllipsisType | None = ...,
         dense: object = None,
         tail_size: int | None = None,
         segment_size: int | None = None,
     ) -> None:
-        settings = Settings.given(min_weight, tail_size, segment_size, bm25)
+        settings = Settings.given(min_weight, tail_size, segment_size, bm25, language)
         self._session = Session(
             path,
             FileModels(model, dense),
@@ -118,17 +122,19 @@ class SpladeLite:
         where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
-        mode: str = "splade",
+        mode: str | None = None,
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
         rerank: Rerank | None = None,
         rerank_top: int = 50,
         timeout: float | None = None,
     ) -> list[Hit]:
-        """The exact k best documents, best first.
+        """The k best documents, best first.
 
-        A document scores as its best passage: the inner product of the query's weights with the passage's stored
-        weights. Ties go to the document that was stored first. Nothing scores 0: fewer than k may match.
+        Without ``mode`` everything that the file has is asked, and fused: SPLADE, BM25, and dense vectors where there
+        are some. SPLADE scores a document as its best passage: the inner product of the query's weights with the
+        passage's stored weights; BM25 scores the document as a whole. Ties go to the document that was stored first.
+        What has nothing in common with the query is not found: fewer than k may match.
 
         Args:
             query: a text, or a sparse vector ``{term_id: weight}``.
@@ -139,8 +145,9 @@ class SpladeLite:
             where_args: values for ``?`` or ``:name`` in a SQL ``where``.
             min_score: leave out documents that score less.
             encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
-            mode: ``"splade"``, ``"bm25"``, ``"dense"``, or ``"hybrid"`` for all that the file has, fused. A hybrid
-                fuses the best 200 documents of each part, or k if that is more.
+            mode: ``"splade"``, ``"bm25"`` or ``"dense"`` for the exact k best by one part; None or ``"hybrid"`` for
+                all that the file has, fused. A hybrid takes the best 200 documents of each part, or k if that is more,
+                and fuses the exact scores that every part gives them.
             weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
                 by the query's length, see :func:`spladelite.search.fusion.default_weights`.
             fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
@@ -179,7 +186,7 @@ class SpladeLite:
         where_args: WhereArgs = None,
         min_score: float | None = None,
         encoder: str | None = None,
-        mode: str = "splade",
+        mode: str | None = None,
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
         timeout: float | None = None,
@@ -203,14 +210,14 @@ class SpladeLite:
         query: QueryInput,
         id: str,
         encoder: str | None = None,
-        mode: str = "splade",
+        mode: str | None = None,
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
     ) -> Explanation:
-        """Why the document has its score for the query, term by term; the contributions sum to the score.
+        """Why the document has its score for the query: what each part adds to it, and SPLADE's terms one by one.
 
-        In another mode than ``"splade"`` it is the parts' contributions that sum to the score, which is that of a
-        search with k up to 200.
+        The contributions of the parts sum to the score, which is that of a search with k up to 200; in the mode
+        ``"splade"`` those of the terms do.
 
         Raises:
             DocumentNotFound: no document has this id.
@@ -241,14 +248,18 @@ class SpladeLite:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
-        tokens = self._session.models.sparse.load().tokenize(hit.passage.text)
-        return highlight(hit.passage.text, tokens, hit.query, before, after)
+        passage, layout = hit.passage.text, self._session.meta.layout
+        places = list(analyzer(layout.language).places(passage)) if layout.bm25 else []
+        tokens = None
+        if any(term < layout.vocabulary_size for term in hit.query):
+            tokens = self._session.models.sparse.load().tokenize(passage)
+        return highlight(passage, tokens, places, hit.query, before, after)
 
     def explain_sql(self, query: QueryInput) -> str:
         """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""
         (encoded,) = encode_queries([query], ("splade",), None, self._session.models)
         with self._session.index.view() as view:
-            weights = look_up_query(view, encoded, ("splade",), self._session.models).weights
+            weights = look_up_query(view, encoded, ("splade",)).weights
             return explain_sql(view.connection, weights, read_terms(view.connection, [term for term, _ in weights]))
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -416,13 +427,13 @@ class SpladeLite:
         """Rewrite the index into the fewest segments, without dead postings, and give free space back to the disk."""
         with self._session.writing() as connection:
             merge_all(connection, self._session.meta.layout)
-            if self._session.meta.layout.bm25:
-                words.optimize(connection)
         with self._connections.outside_transaction() as connection:
             connection.execute("VACUUM")
 
-    def reencode(self, model: object = None, progress: Progress = None) -> None:
-        """Move the database to another model, from the stored texts.
+    def reencode(
+        self, model: object = None, progress: Progress = None, language: str | EllipsisType | None = ...
+    ) -> None:
+        """Move the database to another model, from the stored texts, or the words of BM25 to another language.
 
         The new index is built in a file beside this one (``kb.db.reencode``: room for a second copy is needed) and
         takes the old one's place in one transaction. Until then the old model serves every reader, and others may
@@ -431,15 +442,22 @@ class SpladeLite:
         model's.
 
         Args:
-            model: None for the bundled model, else what ``SpladeLite(model=...)`` takes.
+            model: None for the bundled model, else what ``SpladeLite(model=...)`` takes. With ``language`` alone the
+                model and its vectors stay, and only words are indexed again, in one transaction.
             progress: as for :meth:`add`.
+            language: as for ``SpladeLite(language=...)``; by default it stays.
 
         Raises:
+            InvalidInput: an unknown language.
             ModelError: the model cannot be loaded.
             Busy: others write without a pause.
         """
+        wanted = language if isinstance(language, EllipsisType) else check_language(language)
         with ticking(progress, self, "encoding") as advance:
-            reencode(self._session, model, advance)
+            if model is None and not isinstance(wanted, EllipsisType):
+                change_language(self._session, wanted, advance)
+            else:
+                reencode(self._session, model, wanted, advance)
 
     def check(self, repair: bool = False) -> list[Finding]:
         """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.

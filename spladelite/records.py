@@ -107,11 +107,12 @@ class Hit(NamedTuple):
 
     Attributes:
         id: the document's id.
-        score: inner product of the query's weights with the document's stored weights; higher is better.
+        score: higher is better. In the mode ``"splade"`` the inner product of the query's weights with the document's
+            stored weights, in ``"bm25"`` that formula's, in a hybrid the weighted sum of the parts.
         text: the document's whole text.
         metadata: its metadata.
         start, end: where in ``text`` the passage is that scored best; the document's score is its score.
-        query: the query's weights by term id, which :meth:`SpladeLite.highlight` reads.
+        query: weights by term id of what :meth:`SpladeLite.highlight` marks: the query's terms and words.
     """
 
     id: str
@@ -178,7 +179,7 @@ class PartMatch:
 
     Attributes:
         part: ``"splade"``, ``"bm25"`` or ``"dense"``.
-        score: the part's own score of the document; 0 if it is not among the documents that were fused.
+        score: the part's own score of the document; 0 if they have nothing in common, NaN without a dense vector.
         contribution: what that adds to the document's score after fusion.
         words: of BM25: what each matching word adds to its score.
     """
@@ -234,6 +235,9 @@ class Stats:
         segments: sealed segments.
         tail: passages that are not sealed yet.
         dead: passages in sealed segments that are deleted but not vacuumed.
+        word_postings: (document, word) pairs in sealed segments, dead ones included.
+        unread: documents most of whose text the model cannot read: only BM25 finds them well.
+        language: of the words of BM25; None without stems, or without BM25.
         active_terms: stored terms a passage, on average.
         model, fingerprint, vocabulary_size, window, min_weight: what the file was built with.
         format: version of the file format.
@@ -248,6 +252,9 @@ class Stats:
     segments: int
     tail: int
     dead: int
+    word_postings: int
+    unread: int
+    language: str | None
     active_terms: float
     model: str
     fingerprint: str

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import apsw
 
+from spladelite.documents.format2 import Upgrade
 from spladelite.documents.metadata_index import metadata_indexes
 from spladelite.errors import InvalidInput, WrongType
 from spladelite.file.connection import Connections, Durability
@@ -64,6 +65,7 @@ class Session:
             durability=durability,
             prepare=_prepare(searcher, models),
             create=_create(models, settings),
+            upgrade=Upgrade(),
             indexes=metadata_indexes,
         )
         self.index = OpenIndex(self.connections, models, searcher)

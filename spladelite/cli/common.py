@@ -25,11 +25,9 @@ model_option = click.option(
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
 )
-mode_option = click.option(
-    "--mode",
-    default="splade",
-    show_default=True,
-    help="splade, bm25, dense, or hybrid for all that the file has, fused.",
+mode_option = click.option("--mode", help="splade, bm25, dense, or hybrid; by default all that the file has, fused.")
+language_option = click.option(
+    "--language", help="Whose stems and stop words BM25 uses, such as german; none for words as they are written."
 )
 
 
@@ -43,14 +41,26 @@ def where_options(command: _Command) -> _Command:
 
 
 def open_database(
-    path: str, model: str | None = None, dense: str | None = None, *, write: bool = False, create: bool = False
+    path: str,
+    model: str | None = None,
+    dense: str | None = None,
+    language: str | None = None,
+    *,
+    write: bool = False,
+    create: bool = False,
 ) -> SpladeLite:
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
-    return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:")
+    chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
+    return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:", **chosen)
+
+
+def language_name(language: str) -> str | None:
+    """``--language`` as SpladeLite takes it."""
+    return None if language == "none" else language
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def search(
     where: str | None,
     args: tuple[str, ...],
     min_score: float | None,
-    mode: str,
+    mode: str | None,
     encoder: str | None,
     model: str | None,
     as_json: bool,
@@ -56,7 +56,7 @@ def search(
     Examples:
       spladelite search kb.db "how do I shrink a file" -k 3
       spladelite search kb.db "engine trouble" --where '{"year": {"$gte": 2020}}' --json
-      spladelite search kb.db "engine trouble" --mode hybrid
+      spladelite search kb.db "engine trouble" --mode bm25
       spladelite search kb.db "engine trouble" --where "metadata ->> 'lang' = ?" --arg en
     """
     with open_database(database, model) as db:
@@ -82,11 +82,11 @@ def search(
 @model_option
 @as_json
 def explain(
-    database: str, query: str, id: str, mode: str, encoder: str | None, model: str | None, as_json: bool
+    database: str, query: str, id: str, mode: str | None, encoder: str | None, model: str | None, as_json: bool
 ) -> None:
     """Show why a document has its score for QUERY.
 
-    The products of the two weights of each term sum to the score; in another mode than splade, what each part adds.
+    First what each part adds to the score, then SPLADE's terms: the products of the two weights sum to its part.
 
     \b
     Example:

@@ -13,6 +13,8 @@ import click
 from spladelite.cli.common import (
     as_json,
     database,
+    language_name,
+    language_option,
     model_option,
     open_database,
     print_json,
@@ -34,6 +36,7 @@ from spladelite.errors import InvalidInput
 @click.option("--text-column", help="Column or key that holds the text (default: text).")
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
+@language_option
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
 @model_option
 @as_json
@@ -45,6 +48,7 @@ def add(
     text_column: str | None,
     id_column: str | None,
     dense: str | None,
+    language: str | None,
     replace: bool,
     model: str | None,
     as_json: bool,
@@ -93,7 +97,7 @@ def add(
     first = next(sources, None)  # before the file is created: the input may be no input at all
     if first is None:
         raise InvalidInput(f"no document in {', '.join(paths)}{f' ({blank} blank)' if blank else ''}")
-    with open_database(database, model, dense, write=True, create=True) as db:
+    with open_database(database, model, dense, language, write=True, create=True) as db:
         before = len(db)
         ids: list[str] = []
         for named, group in groupby(_chain(first, sources), key=lambda source: source.id is not None):
@@ -162,18 +166,24 @@ def optimize(database: str, as_json: bool) -> None:
 @click.command()
 @database
 @click.option("--model", help="A model folder; without it, the bundled model.")
+@language_option
 @as_json
-def reencode(database: str, model: str | None, as_json: bool) -> None:
+def reencode(database: str, model: str | None, language: str | None, as_json: bool) -> None:
     """Move the database to another model, from its texts.
 
-    Others may search and write meanwhile. After an interruption, the same command goes on where it stopped.
+    Others may search and write meanwhile. After an interruption, the same command goes on where it stopped. With
+    --language alone the model stays, and only the words of BM25 are indexed again.
 
     \b
-    Example:
+    Examples:
       spladelite reencode kb.db
+      spladelite reencode kb.db --language german
     """
     with open_database(database, write=True) as db:
-        db.reencode(model)
+        if language is None:
+            db.reencode(model)
+        else:
+            db.reencode(model, language=language_name(language))
         figures = db.stats()
     if as_json:
         print_json({"model": figures.model, "documents": figures.documents})

@@ -26,6 +26,7 @@ from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
+from spladelite.index.words import analyzer
 from spladelite.records import SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
@@ -148,6 +149,10 @@ def encode_documents(documents: Sequence[NewDocument], models: FileModels) -> En
     The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
     encoded = _encode_sparse(documents, models.sparse.load, models.meta.min_weight)
+    layout = models.meta.layout
+    if layout.bm25:
+        words = analyzer(layout.language).count([document.text for document in documents])
+        encoded = dataclasses.replace(encoded, words=words)
     if not models.meta.dense or not documents:
         return encoded
     passages = [

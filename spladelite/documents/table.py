@@ -22,10 +22,11 @@ from spladelite.arguments import NewDocument
 from spladelite.errors import CorruptIndex, IdConflict
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks as dense
-from spladelite.index import words as lexical
 from spladelite.index.passages import Layout, append, check_passage, next_passage_id
 from spladelite.index.quantize import QuantizedVectors, take
 from spladelite.index.segments import bury
+from spladelite.index.word_rows import append_words
+from spladelite.index.words import WordCounts
 from spladelite.records import Document, Hit
 
 _pack_numbers = struct.Struct("<6q").pack
@@ -48,13 +49,16 @@ class Stored:
 class EncodedDocuments:
     """New documents with their passages: character spans, and one quantised vector a span, in order.
 
-    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them.
+    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them; ``words`` the documents'
+    words, in a file with BM25; ``unread`` says for each document whether the model could not read most of it.
     """
 
     documents: Sequence[NewDocument]
     spans: Sequence[Sequence[tuple[int, int]]]
     vectors: QuantizedVectors
     dense: NDArray[np.float32] | None = None
+    words: WordCounts | None = None
+    unread: Sequence[bool] = ()
 
     def only(self, ids: set[str]) -> EncodedDocuments:
         """Those with an id among ``ids``."""
@@ -67,6 +71,8 @@ class EncodedDocuments:
             list(compress(self.spans, kept)),
             take(self.vectors, rows),
             None if self.dense is None else self.dense[rows],
+            None if self.words is None else self.words.take(np.flatnonzero(kept)),
+            list(compress(self.unread, kept)),
         )
 
 
@@ -166,8 +172,9 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
         encoded.vectors,
     )
     if layout.bm25:
-        texts = (document.text for document in encoded.documents)
-        lexical.insert(connection, zip(doc_ids, texts, strict=True))
+        assert encoded.words is not None
+        append_words(connection, doc_ids, encoded.words)
+    connection.executemany("INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread)))
     if layout.dimension:
         assert encoded.dense is not None
         dense.insert(
@@ -189,14 +196,13 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
     if not documents:
         return
     ordered = sorted(documents)
-    connection.execute(
-        "DELETE FROM document WHERE doc_id IN (SELECT value FROM carray(?))",
-        (int_array([doc_id for doc_id, _ in ordered]),),
-    )
+    for table in ("document", "unread"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE doc_id IN (SELECT value FROM carray(?))",
+            (int_array([doc_id for doc_id, _ in ordered]),),
+        )
     passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
     bury(connection, layout, np.concatenate(passages))
-    if layout.bm25:
-        lexical.delete(connection, (doc_id for doc_id, _ in ordered))
     if layout.dimension:
         dense.delete(connection, np.concatenate(passages), layout.dimension)
 

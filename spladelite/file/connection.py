@@ -65,6 +65,7 @@ class Connections:
         immutable: nobody writes: no locks, and no log is looked for. Implies ``read_only``.
         durability: ``"full"``: what was acknowledged survives a power cut; ``"fast"``: the latest calls may be lost.
         prepare: called with each new connection, to register functions on it.
+        upgrade: brings the rows of an older format up.
         create: called inside the creating transaction of a new file, after the tables are there.
         indexes: ``CREATE INDEX`` statements that the file may have besides the tables, given its connection.
     """
@@ -78,6 +79,7 @@ class Connections:
         durability: Durability = "full",
         prepare: Callable[[apsw.Connection], None],
         create: Callable[[apsw.Connection], None],
+        upgrade: schema.Upgrade,
         indexes: Callable[[apsw.Connection], set[str]],
     ) -> None:
         self.path = path
@@ -89,6 +91,7 @@ class Connections:
         self._durability = durability
         self._prepare = prepare
         self._create = create
+        self._upgrade = upgrade
         self._indexes = indexes
         self._warned = False
         self._torn = False  # the process was forked in the middle of a call
@@ -277,17 +280,21 @@ class Connections:
             self._use_journal(connection, clock)
         if current:
             return
+        if not fresh:
+            self._upgrade.prepare(connection, self.path)
         connection.execute("BEGIN IMMEDIATE")
         try:  # another process may have been faster
             if schema.is_empty(connection):
                 schema.create(connection, self._create)
             elif not schema.is_current(connection, self.path):
-                schema.migrate(connection)
+                schema.migrate(connection, self.path, self._upgrade)
             connection.execute("COMMIT")
         except BaseException:
             with suppress(apsw.Error):
                 connection.execute("ROLLBACK")
             raise
+        if not fresh:
+            self._upgrade.finish(self.path)
 
     def _use_journal(self, connection: apsw.Connection, clock: Clock) -> None:
         """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 
 import apsw
 
@@ -60,11 +61,25 @@ def is_current(connection: apsw.Connection, path: str) -> bool:
     return bool(version == newest)
 
 
-def migrate(connection: apsw.Connection) -> None:
+class Upgrade(Protocol):
+    """What an older format's rows need besides SQL."""
+
+    def prepare(self, connection: apsw.Connection, path: str) -> None:
+        """Work that can be done before, outside of a transaction, and is not lost after an interruption."""
+
+    def apply(self, connection: apsw.Connection, path: str) -> None:
+        """After the tables were changed, in the same transaction."""
+
+    def finish(self, path: str) -> None:
+        """After the commit."""
+
+
+def migrate(connection: apsw.Connection, path: str, upgrade: Upgrade) -> None:
     """Bring a file of an older format, whose schema was checked, up to the current one, inside a write transaction."""
     steps = migrations()
     for step in steps[connection.pragma("user_version") :]:
         connection.execute(step)
+    upgrade.apply(connection, path)
     connection.pragma("user_version", len(steps))
 
 

@@ -1,6 +1,6 @@
 # distutils: language = c++
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The inner loops of ``search.top_k`` and ``postings.decode``, compiled: same results, to the last bit.
+"""The inner loops of ``scoring.top_k`` and ``postings.decode``, compiled: same results, to the last bit.
 
 A segment is worked through in windows of 8,192 passages, so that the sums (32 KB) stay in the first-level cache:
 for each term of the query, its postings of this window are added up: full lists by vector instructions, sparse ones
@@ -12,7 +12,8 @@ Candidates are 64-bit keys, ``~score bits << 32 | position``: ascending keys are
 position, which is the order of passage ids. They gather in a buffer of twice k; whenever it is full, a selection
 keeps the best k and raises the threshold. That costs O(1) a candidate, for small k and large.
 
-Nothing that a blob says can lead outside of memory: an ordinal is a uint16 and the sums have 65,536 entries.
+Nothing that a blob says can lead outside of memory: an ordinal is a uint16, and the sums have 65,536 entries. A segment's
+``norms``, which BM25 divides by, have as many, or :func:`top_k` refuses them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -21,7 +22,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
-from libcpp.algorithm cimport nth_element
+from libcpp.algorithm cimport lower_bound, nth_element
 from libcpp.vector cimport vector
 
 import numpy as np
@@ -31,6 +32,13 @@ from spladelite.index.postings import MAX_SEGMENT, is_full
 
 cdef extern from "_loops.h":
     void add_full(const uint8_t* impacts, int size, float weight, float* sums) noexcept nogil
+    void add_full_words(
+        const uint8_t* frequencies, int size, float weight, const float* norms, float* sums
+    ) noexcept nogil
+    int64_t add_words(
+        const uint16_t* ordinals, const uint8_t* frequencies, int64_t i, int64_t count, int end, float weight,
+        const float* norms, float* sums
+    ) noexcept nogil
     void block_maxima(const float* sums, int blocks, float* maxima) noexcept nogil
     void compare_block(const float* sums, const float* scales, float threshold, uint8_t* wanted) noexcept nogil
     void fetch(const void* next, int64_t size) noexcept nogil
@@ -55,6 +63,7 @@ cdef struct PostingList:
 cdef struct Part:
     const int64_t* passage_ids
     const float* scales
+    const float* norms  # NULL: SPLADE; else BM25
     const int32_t* document_of  # NULL: every passage is a document
     const uint8_t* allowed  # NULL: all
     int size
@@ -68,6 +77,9 @@ cdef struct Best:
     Py_ssize_t capacity
     Py_ssize_t k
     float threshold  # the smallest score that is still wanted
+
+_ones = np.ones(SUMS, np.float32)
+cdef const float* ONES = <const float*> data_of(_ones, 4 * SUMS)
 
 # Zeroed sums that no search is using. list.pop and list.append are atomic under the GIL.
 _free_sums = []
@@ -85,7 +97,9 @@ cdef inline float bits_float(uint32_t bits) noexcept nogil:
     return value
 
 
-cdef inline bint add_window(PostingList* postings, float* sums, int start, int end) noexcept nogil:
+cdef inline bint add_window(
+    PostingList* postings, const float* norms, float* sums, int start, int end
+) noexcept nogil:
     """Add up the postings from ``start``, up to which all are added, and below ``end``; whether there can be any."""
     cdef const uint16_t* ordinals = postings.ordinals
     cdef const uint8_t* impacts = postings.impacts
@@ -95,9 +109,16 @@ cdef inline bint add_window(PostingList* postings, float* sums, int start, int e
     cdef Py_ssize_t i = first
     cdef int j
     if ordinals == NULL:
-        add_full(impacts + start, <int> min(count, <Py_ssize_t> end) - start, weight, sums + start)
+        if norms == NULL:
+            add_full(impacts + start, <int> min(count, <Py_ssize_t> end) - start, weight, sums + start)
+        else:
+            add_full_words(
+                impacts + start, <int> min(count, <Py_ssize_t> end) - start, weight, norms + start, sums + start
+            )
         fetch(impacts + end, 256)
         return True
+    if norms != NULL:
+        i = add_words(ordinals, impacts, i, count, end, weight, norms, sums)
     while i + 8 <= count and ordinals[i + 7] < end:
         for j in range(8):
             sums[ordinals[i + j]] += weight * <float> impacts[i + j]
@@ -143,7 +164,7 @@ cdef void search_part(Part* part, PostingList* lists, uint32_t position, float* 
         end = start + WINDOW
         touched = False
         for t in range(part.first_list, part.end_list):
-            touched |= add_window(&lists[t], sums, start, end)
+            touched |= add_window(&lists[t], part.norms, sums, start, end)
         if touched:
             block_maxima(sums + start, BLOCKS, maxima)
             for b in range(BLOCKS):
@@ -276,6 +297,64 @@ def top_k_many(searches, Py_ssize_t k, float min_score=0.0):
     return [search.result() for search in prepared]
 
 
+def scores_at(parts, weights, wanted):
+    """See :func:`spladelite.index.scoring.scores_at`; as :func:`top_k`.
+
+    Raises:
+        ValueError: also ordinals that the segment does not have.
+    """
+    cdef vector[float] c_weights
+    cdef vector[Part] c_parts
+    cdef vector[PostingList] lists
+    cdef list held = []
+    cdef list results = []
+    cdef const uint16_t[::1] ordinals
+    cdef float[::1] scores
+    cdef Part* c_part
+    cdef Py_ssize_t i, n
+    for weight in weights:
+        c_weights.push_back(<float> <double> weight)
+    for part, chosen in zip(parts, wanted, strict=True):
+        held.append(read_part(part, c_weights, c_parts, lists))
+        c_part = &c_parts.back()
+        n = len(chosen)
+        result = np.empty(n, np.float32)
+        results.append(result)
+        if n == 0:
+            continue
+        if int(chosen.max()) >= c_part.size:
+            raise ValueError(f"ordinal {chosen.max()} in a segment of {c_part.size} passages")
+        ordinals = chosen
+        scores = result
+        for i in range(n):
+            scores[i] = score_of(c_part, lists.data(), ordinals[i])
+    return results
+
+
+cdef float score_of(const Part* part, const PostingList* lists, uint16_t ordinal) noexcept nogil:
+    cdef size_t t
+    cdef const PostingList* postings
+    cdef const uint16_t* found
+    cdef uint8_t impact
+    cdef float value
+    cdef float total = 0
+    for t in range(part.first_list, part.end_list):
+        postings = &lists[t]
+        if postings.ordinals == NULL:
+            impact = postings.impacts[ordinal]
+        else:
+            found = lower_bound(postings.ordinals, postings.ordinals + postings.count, ordinal)
+            if found == postings.ordinals + postings.count or found[0] != ordinal:
+                continue
+            impact = postings.impacts[found - postings.ordinals]
+        value = <float> impact
+        if part.norms == NULL:
+            total += postings.weight * value
+        else:
+            total += postings.weight * (value / (value + part.norms[ordinal]))
+    return total * part.scales[ordinal]
+
+
 cdef const void* data_of(array, Py_ssize_t length) except? NULL:
     """The first byte of an array of that many bytes. The array must stay alive, and must not be resized."""
     cdef Py_buffer buffer
@@ -292,17 +371,24 @@ cdef object read_part(part, vector[float]& weights, vector[Part]& parts, vector[
     """Append one SegmentQuery, checked. Returns what must stay alive while its pointers are used."""
     segment = part.segment
     allowed = part.allowed
+    norms = part.norms
     cdef Py_ssize_t size = len(segment.passage_ids)
     if size > SUMS:
         raise ValueError(f"segment {segment.segment_id} has {size} passages; at most {SUMS}")
     cdef Part c_part
     c_part.size = <int> size
-    c_part.max_scale = segment.max_scale
     c_part.passage_ids = <const int64_t*> data_of(segment.passage_ids, 8 * size)
-    c_part.scales = <const float*> data_of(segment.scales, 4 * size)
     c_part.document_of = NULL
-    if segment.document_of is not None:
-        c_part.document_of = <const int32_t*> data_of(segment.document_of, 4 * size)
+    if norms is None:
+        c_part.norms = NULL
+        c_part.max_scale = segment.max_scale
+        c_part.scales = <const float*> data_of(segment.scales, 4 * size)
+        if segment.document_of is not None:
+            c_part.document_of = <const int32_t*> data_of(segment.document_of, 4 * size)
+    else:  # only a document's first passage has words
+        c_part.norms = <const float*> data_of(norms, 4 * SUMS)
+        c_part.max_scale = 1
+        c_part.scales = ONES
     c_part.allowed = NULL
     if allowed is not None:
         c_part.allowed = <const uint8_t*> data_of(allowed, size)
@@ -332,7 +418,7 @@ cdef object read_part(part, vector[float]& weights, vector[Part]& parts, vector[
         lists.push_back(c_list)
     c_part.end_list = lists.size()
     parts.push_back(c_part)
-    return given, segment, allowed
+    return given, segment, allowed, norms
 
 
 def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
@@ -340,20 +426,26 @@ def decode(bytes blob not None, Py_ssize_t count, Py_ssize_t size):
     if count < 1 or count > size or size > SUMS:
         raise ValueError(f"{count} postings in a segment of {size} passages")
     cdef Py_ssize_t upper_length = (count + (size + 255) // 256 + 7) // 8
-    if PyBytes_GET_SIZE(blob) != 2 * count + upper_length:
-        raise ValueError(f"{len(blob)} bytes where {count} postings take {2 * count + upper_length}")
+    cdef Py_ssize_t expected = 2 * count + min(count, upper_length)
+    if PyBytes_GET_SIZE(blob) != expected:
+        raise ValueError(f"{len(blob)} bytes where {count} postings take {expected}")
     cdef bytes postings = PyBytes_FromStringAndSize(NULL, 3 * count)
     cdef const uint8_t* source = <const uint8_t*> PyBytes_AS_STRING(blob)
     cdef uint16_t* ordinals = <uint16_t*> PyBytes_AS_STRING(postings)
     cdef uint8_t* impacts = <uint8_t*> ordinals + 2 * count
-    cdef int64_t last = widen(source, source + count, upper_length, count, ordinals)
+    cdef int64_t last
+    if count <= upper_length:  # short
+        memcpy(ordinals, source, 2 * count)
+        last = ordinals[count - 1]
+    else:
+        last = widen(source, source + count, upper_length, count, ordinals)
     if last < 0:
         raise Misfit(0)
     if last >= size:
         raise ValueError(f"ordinal {last} in a segment of {size} passages")
     if not ascends(ordinals, count):
         raise ValueError("ordinals that do not ascend")
-    memcpy(impacts, source + count + upper_length, count)
+    memcpy(impacts, source + expected - count, count)
     if memchr(impacts, 0, count) != NULL:
         raise ValueError("an impact of 0")
     if not is_full(count, size):

@@ -16,6 +16,39 @@ static void add_full(const uint8_t* impacts, int size, float weight, float* __re
     for (int i = 0; i < size; i++) sums[i] += weight * (float) impacts[i];
 }
 
+/* BM25: sums[i] += weight * f / (f + norms[i]), f the frequency of a word. Where that is 0, nothing is added. */
+FOR_EACH_PROCESSOR
+static void add_full_words(
+    const uint8_t* frequencies, int size, float weight, const float* norms, float* __restrict sums
+) {
+    for (int i = 0; i < size; i++) {
+        float f = (float) frequencies[i];
+        sums[i] += weight * (f / (f + norms[i]));
+    }
+}
+
+/* The same for a sparse list, from its i-th posting on, as long as ordinals are below `end`. Returns the next i. */
+FOR_EACH_PROCESSOR
+static int64_t add_words(
+    const uint16_t* ordinals, const uint8_t* frequencies, int64_t i, int64_t count, int end, float weight,
+    const float* norms, float* sums
+) {
+    for (; i + 8 <= count && ordinals[i + 7] < end; i += 8) {
+        float eight[8];
+        for (int j = 0; j < 8; j++) eight[j] = norms[ordinals[i + j]];
+        for (int j = 0; j < 8; j++) {
+            float f = (float) frequencies[i + j];
+            eight[j] = weight * (f / (f + eight[j]));
+        }
+        for (int j = 0; j < 8; j++) sums[ordinals[i + j]] += eight[j];
+    }
+    for (; i < count && ordinals[i] < end; i++) {
+        float f = (float) frequencies[i];
+        sums[ordinals[i]] += weight * (f / (f + norms[ordinals[i]]));
+    }
+    return i;
+}
+
 /* The largest of each 64 sums, or 0. As integers: non-negative floats sort alike, and these vectorise. */
 FOR_EACH_PROCESSOR
 static void block_maxima(const float* sums, int blocks, float* __restrict maxima) {

@@ -116,6 +116,7 @@ def search(
     k: int,
     allowed: NDArray[np.int64] | None = None,
     verified: set[int] | None = None,
+    also: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """The k documents whose best passage has the largest inner product with the query.
 
@@ -126,10 +127,11 @@ def search(
         allowed: the doc_ids that may be found; None allows all.
         verified: the blocks whose checksums need no second look, which this search adds to. The caller starts a new
             set when the file has changed.
+        also: doc_ids that are scored in any case, after the best.
 
     Returns:
-        doc_ids int64, the best passage_ids int64 and scores float32, each ``(m,)``, m <= k: score descending, then
-        doc_id ascending. Scores may be negative.
+        doc_ids int64, the best passage_ids int64 and scores float32, each ``(m,)``, m <= k without ``also``: score
+        descending, then doc_id ascending. Scores may be negative.
     """
     blocks: list[Block] = []
     products: list[NDArray[np.float32]] = []
@@ -148,10 +150,17 @@ def search(
         return empty, empty, np.empty(0, np.float32)
     found = Block.concatenate(blocks)
     scores = np.concatenate([*products, tile[:filled] @ query]) * found.scales
-    if allowed is None:
-        return best_documents(found.doc_ids, found.passage_ids, scores, k)
-    kept = np.isin(found.doc_ids, allowed)
-    return best_documents(found.doc_ids[kept], found.passage_ids[kept], scores[kept], k)
+    kept = slice(None) if allowed is None else np.isin(found.doc_ids, allowed)
+    best = best_documents(found.doc_ids[kept], found.passage_ids[kept], scores[kept], k)
+    if also is None:
+        return best
+    others = np.isin(found.doc_ids, np.setdiff1d(also, best[0]))
+    rest = best_documents(found.doc_ids[others], found.passage_ids[others], scores[others], len(found))
+    return (
+        np.concatenate((best[0], rest[0])),
+        np.concatenate((best[1], rest[1])),
+        np.concatenate((best[2], rest[2])),
+    )
 
 
 def best_documents(

@@ -38,6 +38,7 @@ class Layout:
         tail_size: passages that the tail may have before it is sealed.
         segment_size: passages that a segment may have.
         bm25: whether documents are also indexed for BM25.
+        language: of the words that BM25 knows; None for words as they are written.
         dimension: of the dense vector that each passage also has; 0 for none.
     """
 
@@ -45,6 +46,7 @@ class Layout:
     tail_size: int = TAIL_SIZE
     segment_size: int = MAX_SEGMENT
     bm25: bool = False
+    language: str | None = None
     dimension: int = 0
 
     @property

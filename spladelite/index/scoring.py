@@ -1,7 +1,13 @@
 """Exact top-k over posting lists, in NumPy: the oracle and the fallback of the compiled kernel.
 
-``score(passage) = scale(passage) · Σ_t query_weight(t) · impact(t, passage)``, summed over the query's terms in
-ascending term order in float32, so that every kernel gives the same bits. A document scores as its best passage.
+SPLADE: ``score(passage) = scale(passage) · Σ_t query_weight(t) · impact(t, passage)``. A document scores as its best
+passage.
+
+BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", eq. 3.15): ``score(document) = Σ_t idf(t) ·
+(k1 + 1) · tf / (tf + norm(document))`` with ``norm = k1 · (1 - b + b · length / average length)``, ``idf(t) = ln(1 + (N - n
++ ½) / (n + ½))`` as in Lucene, n of N documents having the word. Postings of words stand at a document's first passage.
+
+Both are summed over the query's terms in ascending term order in float32, so that every kernel gives the same bits.
 Ties: score descending, then passage id ascending. A score of 0 is no hit.
 """
 
@@ -15,6 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.index.postings import MAX_SEGMENT, split
+
+WORD = 1 << 46
+"""The bit of a term id that says: a word, not an entry of the model's vocabulary."""
+K1, B = 1.2, 0.75
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +41,11 @@ class Segment:
             None when every passage is a document of its own.
         terms: uint8, bit t (big-endian in each byte) is set where the segment has a posting list of term t; None when
             that is not known.
+        lengths: float32 ``(n,)``, how many words a document has, at its first passage; else 0. None without words.
+        words: int64, ascending, the term ids of words that the segment has posting lists of; None without words.
         max_scale: the largest of the scales.
+        starts: int32 ``(documents + 1,)``, the first passage of each document, then n; None like ``document_of``.
+        documents, total_length: how many documents it has, dead ones included, and words in all of them.
     """
 
     segment_id: int
@@ -39,16 +53,43 @@ class Segment:
     scales: NDArray[np.float32]
     document_of: NDArray[np.int32] | None
     terms: NDArray[np.uint8] | None = None
+    lengths: NDArray[np.float32] | None = None
+    words: NDArray[np.int64] | None = None
     max_scale: float = field(init=False)
+    starts: NDArray[np.int32] | None = field(init=False)
+    documents: int = field(init=False)
+    total_length: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_scale", float(self.scales.max(initial=0)))
+        starts = None
+        if self.document_of is not None:
+            first = np.flatnonzero(np.diff(self.document_of, prepend=-1))
+            starts = np.append(first, len(self.scales)).astype(np.int32)
+        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "documents", len(self.scales) if starts is None else len(starts) - 1)
+        total = 0.0 if self.lengths is None else float(self.lengths.sum(dtype=np.float64))
+        object.__setattr__(self, "total_length", total)
 
     def __len__(self) -> int:
         return len(self.passage_ids)
 
+    def documents_of(self, ordinals: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The first passage of each document that some passages belong to, ascending, and how many passages it has."""
+        if self.document_of is None or self.starts is None:
+            first = np.unique(ordinals)
+            return first, np.ones(len(first), np.intp)
+        documents = np.unique(self.document_of[ordinals])
+        first = self.starts[documents].astype(np.intp)
+        return first, self.starts[documents + 1] - first
+
     def has_term(self, term: int) -> bool:
         """Whether a posting list of the term must be there."""
+        if term >= WORD:
+            if self.words is None:
+                return False
+            i = int(np.searchsorted(self.words, term))
+            return i < len(self.words) and int(self.words[i]) == term
         return self.terms is not None and term < 8 * len(self.terms) and bool(self.terms[term >> 3] << (term & 7) & 128)
 
 
@@ -59,11 +100,13 @@ class SegmentQuery(NamedTuple):
         segment: its passages.
         allowed: uint8 ``(n,)``, 1 for a passage that is alive and passes the filter; None allows all.
         lists: the posting list of each term of the query, as kept in memory; empty where the segment has none.
+        norms: of BM25: float32 ``(65536,)``, the norm of each passage's document; None for SPLADE.
     """
 
     segment: Segment
     allowed: NDArray[np.uint8] | None
     lists: Sequence[bytes]
+    norms: NDArray[np.float32] | None = None
 
 
 def top_k(
@@ -98,14 +141,27 @@ def top_k_many(
     return [top_k(parts, weights, k, min_score) for parts, weights in searches]
 
 
+def scores_at(
+    parts: Sequence[SegmentQuery], weights: Sequence[float], wanted: Sequence[NDArray[np.uint16]]
+) -> list[NDArray[np.float32]]:
+    """The scores of some passages, allowed or not: for each part those with the ordinals ``wanted``."""
+    return [
+        score_segment(part._replace(allowed=None), weights)[ordinals]
+        for part, ordinals in zip(parts, wanted, strict=True)
+    ]
+
+
 def score_segment(part: SegmentQuery, weights: Sequence[float]) -> NDArray[np.float32]:
     """The score of every passage of one segment, float32 ``(n,)``; not allowed or not touched: 0."""
     size = len(part.segment)
     sums = np.zeros(MAX_SEGMENT, np.float32)
     for weight, postings in zip(weights, part.lists, strict=True):
         ordinals, impacts = split(postings, size)
-        sums[ordinals] += np.float32(weight) * impacts.astype(np.float32)
-    scores = sums[:size] * part.segment.scales
+        values = impacts.astype(np.float32)
+        if part.norms is not None:
+            values /= values + part.norms[ordinals]
+        sums[ordinals] += np.float32(weight) * values
+    scores = sums[:size] * part.segment.scales if part.norms is None else sums[:size]
     if part.allowed is not None:
         scores *= part.allowed
     return scores
@@ -117,7 +173,7 @@ def _best_of_segment(
     scores = score_segment(part, weights)
     ordinals = np.flatnonzero((scores > 0) & (scores >= np.float32(min_score)))
     scores = scores[ordinals]
-    if part.segment.document_of is not None and len(ordinals):
+    if part.norms is None and part.segment.document_of is not None and len(ordinals):
         # Best passage first inside each document, then keep the first of each.
         documents = part.segment.document_of[ordinals]
         order = np.lexsort((ordinals, -scores, documents))
@@ -130,3 +186,17 @@ def _best_of_segment(
         kept = np.flatnonzero(scores >= kth)
         ordinals, scores = ordinals[kept], scores[kept]
     return ordinals, scores
+
+
+def bm25_weights(counts: NDArray[np.int64], documents: int) -> list[float]:
+    """``idf · (k1 + 1)`` of words that ``counts`` of ``documents`` documents have."""
+    n = counts.astype(np.float64)
+    weights: list[float] = (np.log1p((documents - n + 0.5) / (n + 0.5)) * (K1 + 1)).tolist()
+    return weights
+
+
+def bm25_norms(lengths: NDArray[np.float32], average: float) -> NDArray[np.float32]:
+    """``k1 · (1 - b + b · length / average)``, as a kernel takes it: float32 ``(65536,)``."""
+    norms = np.ones(MAX_SEGMENT, np.float32)
+    norms[: len(lengths)] = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * lengths
+    return norms

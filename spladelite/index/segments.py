@@ -3,7 +3,8 @@
 A new passage is one row of ``passage``. Passages newer than the newest segment are the *tail*; when it has
 ``tail_size`` of them it is *sealed*: inverted into posting rows under a new segment id. Eight neighbours of a tier are
 merged into one segment of the next, so there are O(log n) of them. A merge reads the stored vectors, not the old
-postings: they are the ground truth, and inverting them again is faster than merging lists. Deleting sets a bit in the
+postings: they are the ground truth, and inverting them again is faster than merging lists. Words have no stored vectors
+beside their texts: their lists are merged (:mod:`spladelite.index.word_rows`). Deleting sets a bit in the
 segment's tombstone; a segment that is half dead is rewritten.
 
 Every row carries a CRC-32 over its key and its content, as in :mod:`spladelite.index.passages`.
@@ -12,7 +13,8 @@ Every row carries a CRC-32 over its key and its content, as in :mod:`spladelite.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from zlib import crc32
 
 import apsw
@@ -30,9 +32,18 @@ from spladelite.index.passages import (
     next_passage_id,
     read_passages,
 )
-from spladelite.index.postings import MAX_SEGMENT, encode, invert
+from spladelite.index.postings import MAX_SEGMENT, Lists, encode, invert
 from spladelite.index.quantize import LARGEST_WEIGHT
 from spladelite.index.scoring import Segment
+from spladelite.index.word_rows import (
+    SegmentWords,
+    merge_words,
+    pack_ids,
+    posting_checksum,
+    unpack_ids,
+)
+
+WordsOf = Callable[[apsw.Connection, PassageVectors], SegmentWords]
 
 # Segments of a tier that become one of the next. A larger factor rewrites a passage less often and leaves more
 # segments for a search to visit: of n passages about 8 · log8(n / tail_size) at most.
@@ -78,10 +89,13 @@ def recorded_size(connection: apsw.Connection) -> tuple[int, int]:
     return segments, tail
 
 
-def merge_all(connection: apsw.Connection, layout: Layout) -> None:
-    """Rewrite the whole index into the fewest segments, without dead postings."""
+def merge_all(connection: apsw.Connection, layout: Layout, words_of: WordsOf | None = None) -> None:
+    """Rewrite the whole index into the fewest segments, without dead postings.
+
+    ``words_of`` gives the words of a segment's documents, which otherwise are those that the index has.
+    """
     segments = [segment_id for (segment_id,) in connection.execute("SELECT segment_id FROM segment")]
-    _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1)
+    _rewrite(connection, layout, segments, 1, next_passage_id(connection) - 1, words_of)
     _record_size(connection)
 
 
@@ -111,12 +125,32 @@ def _merge_tiers(connection: apsw.Connection, layout: Layout) -> None:
         limit *= MERGE_FACTOR
 
 
-def _rewrite(connection: apsw.Connection, layout: Layout, old: Sequence[int], first: int, last: int) -> None:
+def _rewrite(
+    connection: apsw.Connection,
+    layout: Layout,
+    old: Sequence[int],
+    first: int,
+    last: int,
+    words_of: WordsOf | None = None,
+) -> None:
     """Replace the segments ``old`` by new ones over the living passages from ``first`` to ``last``."""
-    for segment_id in old:
-        drop_segment(connection, segment_id)
+    remaining = sorted(
+        (read_segment(connection, segment_id) for segment_id in old), key=lambda s: int(s.passage_ids[0])
+    )
     for start, end in _segment_ranges(connection, layout, first, last):
-        write_segment(connection, read_passages(connection, layout, start, end), end)
+        passages = read_passages(connection, layout, start, end)
+        words = None
+        if layout.bm25 and words_of is not None:
+            words = words_of(connection, passages)
+        elif layout.bm25:
+            here = [segment for segment in remaining if segment.passage_ids[0] <= end]
+            words = merge_words(connection, here, passages.passage_ids, passages.passage_ids == passages.doc_ids)
+        while remaining and remaining[0].passage_ids[-1] <= end:  # what is read is dropped: its pages are used again
+            drop_segment(connection, remaining.pop(0).segment_id)
+        connection.execute("DELETE FROM document_words WHERE doc_id BETWEEN ? AND ?", (start, end))
+        write_segment(connection, passages, words, end)
+    for segment in remaining:
+        drop_segment(connection, segment.segment_id)
 
 
 def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, last: int) -> list[tuple[int, int]]:
@@ -133,8 +167,8 @@ def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, las
     return [*ranges, (start, last)] if size else ranges
 
 
-def write_segment(connection: apsw.Connection, passages: PassageVectors, last: int) -> None:
-    """Store one segment over ``passages`` and its posting rows."""
+def write_segment(connection: apsw.Connection, passages: PassageVectors, words: SegmentWords | None, last: int) -> None:
+    """Store one segment over ``passages``, with the words of their documents, and its posting rows."""
     size = len(passages)
     starts = passages.passage_ids == passages.doc_ids
     blobs = (
@@ -143,12 +177,29 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, last: i
         np.packbits(starts).tobytes(),
         _term_bits(passages.vectors.terms),
     )
+    word_blobs = (b"", b"") if words is None else word_columns(words)
     segment_id = next_id(connection, "segment")
     connection.execute(
-        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (segment_id, size, last, *blobs, segment_checksum(segment_id, size, last, *blobs)),
+        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(segment_id, size, last, *blobs),
+            segment_checksum(segment_id, size, last, *blobs, *word_blobs),
+            *word_blobs,
+        ),
     )
-    lists = invert(passages.vectors.indptr, passages.vectors.terms, passages.vectors.impacts)
+    vectors = passages.vectors
+    write_lists(connection, segment_id, size, invert(vectors.indptr, vectors.terms, vectors.impacts))
+    if words is not None:
+        write_lists(connection, segment_id, size, words.lists)
+
+
+def word_columns(words: SegmentWords) -> tuple[bytes, bytes]:
+    """A segment's ``lengths`` and ``words``."""
+    return words.lengths.astype("<u4").tobytes(), pack_ids(np.array(words.lists.terms, np.int64))
+
+
+def write_lists(connection: apsw.Connection, segment_id: int, size: int, lists: Lists) -> None:
+    """Store posting lists of a segment of ``size`` passages."""
     connection.executemany(
         "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
         (
@@ -179,11 +230,6 @@ def segment_checksum(segment_id: int, size: int, last: int, *blobs: bytes) -> in
     return value
 
 
-def posting_checksum(segment_id: int, term_id: int, count: int, blob: bytes) -> int:
-    """CRC-32 of a posting row."""
-    return crc32(blob, crc32(struct.pack("<3q", segment_id, term_id, count)))
-
-
 def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
     """CRC-32 of a tombstone row."""
     return crc32(bitmap, crc32(struct.pack("<2q", segment_id, deleted)))
@@ -191,14 +237,22 @@ def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
 
 def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     """Load and check one segment row."""
-    row = connection.execute(
-        "SELECT size, last_passage_id, passage_ids, scales, document_starts, terms, checksum FROM segment"
-        " WHERE segment_id = ?",
-        (segment_id,),
-    ).get
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, lengths, words{_BY_ID}", (segment_id,)).get)
+
+
+def read_old_segment(connection: apsw.Connection, segment_id: int) -> Segment:
+    """:func:`read_segment` of a file of format 1, without words."""
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, x'', x''{_BY_ID}", (segment_id,)).get)
+
+
+_SEGMENT = "SELECT checksum, size, last_passage_id, passage_ids, scales, document_starts, terms"
+_BY_ID = " FROM segment WHERE segment_id = ?"
+
+
+def _segment(segment_id: int, row: Any) -> Segment:
     if row is None:
         raise CorruptIndex(f"segment {segment_id} cannot be found by its id; run check(repair=True)")
-    size, last, *blobs, checksum = row
+    checksum, size, last, *blobs = row
     if (
         not matches(checksum, segment_checksum, segment_id, size, last, *blobs)
         or not 1 <= size <= MAX_SEGMENT
@@ -211,8 +265,24 @@ def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
     if not ascending or not ((scales > 0) & (scales <= LARGEST_WEIGHT)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
+    lengths, words = _read_words(segment_id, starts, blobs[4], blobs[5])
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
-    return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8))
+    return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8), lengths, words)
+
+
+def _read_words(
+    segment_id: int, starts: NDArray[np.uint8], lengths: bytes, words: bytes
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
+    """``lengths`` and ``words`` of a :class:`Segment`; None for one without words."""
+    if not lengths and not words:
+        return None, None
+    try:
+        terms = unpack_ids(words)
+        by_passage = np.zeros(len(starts), np.float32)
+        by_passage[starts > 0] = np.frombuffer(lengths, "<u4")
+    except ValueError as error:
+        raise CorruptIndex(f"segment {segment_id}: {error}; run check(repair=True)") from error
+    return by_passage, terms
 
 
 def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int) -> bytes:

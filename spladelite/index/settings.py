@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from types import EllipsisType
 from zlib import crc32
 
 import apsw
@@ -13,6 +14,7 @@ from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.index.passages import TAIL_SIZE, Layout
 from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import LARGEST_WEIGHT
+from spladelite.index.words import DEFAULT_LANGUAGE, check_language, languages
 
 # Smaller weights of encoded documents are dropped: a third of the postings, 0.003 nDCG@10 at most
 # (benchmarks/README.md).
@@ -64,15 +66,21 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a caller asks of a file; None leaves the choice to the file, or to the default for a new one."""
+    """What a caller asks of a file; None leaves the choice to the file, or to the default for a new one.
+
+    For ``language``, where None means no stems, it is ``...`` that leaves the choice.
+    """
 
     min_weight: float | None
     tail_size: int | None
     segment_size: int | None
     bm25: bool | None
+    language: str | EllipsisType | None = ...
 
     @staticmethod
-    def given(min_weight: object, tail_size: object, segment_size: object, bm25: object) -> Settings:
+    def given(
+        min_weight: object, tail_size: object, segment_size: object, bm25: object, language: object = ...
+    ) -> Settings:
         """Check the arguments."""
         if min_weight is not None and (
             isinstance(min_weight, bool)
@@ -90,6 +98,7 @@ class Settings:
             tail_size if isinstance(tail_size, int) else None,
             segment_size if isinstance(segment_size, int) else None,
             bm25,
+            language if isinstance(language, EllipsisType) else check_language(language),
         )
 
     def compare(self, meta: Meta, path: str) -> None:
@@ -104,6 +113,11 @@ class Settings:
                 raise InvalidInput(
                     f"{path} was created with {name}={found}, not {wanted}; leave {name} out, or use a new file"
                 )
+        if not isinstance(self.language, EllipsisType) and self.language != meta.layout.language:
+            raise InvalidInput(
+                f"{path} has language={meta.layout.language!r}, not {self.language!r}; leave language out, or change it"
+                f" with reencode(language={self.language!r})"
+            )
 
 
 def create_meta(
@@ -126,6 +140,7 @@ def create_meta(
             "tail_size": str(settings.tail_size or TAIL_SIZE),
             "segment_size": str(settings.segment_size or MAX_SEGMENT),
             "bm25": "0" if settings.bm25 is False else "1",
+            "language": (DEFAULT_LANGUAGE if isinstance(settings.language, EllipsisType) else settings.language) or "",
             "dense_model": dense.name if dense else "",
             "dense_fingerprint": dense.fingerprint if dense else "",
             "dense_source": dense.source if dense else "",
@@ -163,6 +178,7 @@ def read_meta(connection: apsw.Connection) -> Meta:
                 int(values["tail_size"]),
                 int(values["segment_size"]),
                 values["bm25"] == "1",
+                values["language"] or None,
                 dense.dimension,
             ),
             values["slim"] == "1",
@@ -175,6 +191,7 @@ def read_meta(connection: apsw.Connection) -> Meta:
             and 0 <= meta.layout.dimension < 1 << 20
             and 0 < meta.window < 1 << 24
             and 0 <= meta.min_weight < LARGEST_WEIGHT
+            and (meta.layout.language is None or meta.layout.language in languages())
         )
     except (KeyError, ValueError, TypeError) as error:
         raise CorruptIndex(f"table meta: {error!r} is missing or not a number; restore a backup") from None
@@ -193,6 +210,12 @@ def sign(connection: apsw.Connection) -> None:
     """Renew the checksum after a change."""
     values = dict(connection.execute("SELECT key, value FROM meta"))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (_checksum(values),))
+
+
+def set_language(connection: apsw.Connection, language: str | None) -> None:
+    """Record the language of the words."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('language', ?)", (language or "",))
+    sign(connection)
 
 
 def mark_slim(connection: apsw.Connection) -> None:

@@ -1,169 +1,352 @@
-"""BM25 over SQLite FTS5, in the same file: the table ``document_text``, one row a document, keyed by ``doc_id``.
+"""Words as BM25 knows them: from a text in any language to term ids and their frequencies.
 
-The table is contentless (the text is in ``document``) and has no triggers: the functions here are called inside the
-transaction that writes the document. Words are lower-cased, stripped of accents and Porter-stemmed. The score is
-FTS5's ``bm25()`` with its sign turned: Robertson and Zaragoza 2009, k1 = 1.2, b = 0.75,
-``idf = max(ln((N - n + 0.5) / (n + 0.5)), 1e-6)``. Any SQLite shell can ask it too::
+A text is divided into *chunks*: runs of letters, digits and marks, with single connectors (``. @ _ + : / # -``) inside.
+A chunk gives
 
-    SELECT d.id FROM document_text t JOIN document d ON d.doc_id = t.rowid
-    WHERE document_text MATCH 'fever OR cough' ORDER BY bm25(document_text) LIMIT 10
+- the words between its connectors: case-folded, without accents, stemmed (Snowball). A word in a script that is not that
+  of the file's language is stemmed by the most spoken language of its script (Arabic, Russian, Hindi, …);
+- where a script has no spaces (Chinese, Japanese, Thai, …), and for Korean, overlapping pairs of characters instead of
+  words; documents also have each Chinese character alone, for queries of one character;
+- ``camelCase`` by part and whole, and the chunk as a whole if it has a digit, ``.``, ``_`` or ``@`` besides a connector:
+  ``v1.2.3``, ``snake_case``, an e-mail address.
+
+A word's term id is :data:`~spladelite.index.scoring.WORD`, a bit that no entry of a model's vocabulary has, and 46 bits of a hash: no dictionary
+has to be read, kept, or protected from damage. Two of a million words share an id with a probability of 0.7 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
-from typing import Any, cast
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from itertools import chain, pairwise
+from typing import NamedTuple
 
-import apsw
 import numpy as np
+import Stemmer
 from numpy.typing import NDArray
 
-from spladelite.file.sqlite import fetch, int_array, open_file
+from spladelite.errors import InvalidInput, WrongType
+from spladelite.index.scoring import WORD
+from spladelite.index.stop_words import STOP_WORDS
 
-MAX_WORDS = 1024
-"""Distinct query words that are used, the first ones: FTS5's time to parse a query grows with their square."""
+DEFAULT_LANGUAGE = "english"
+MAX_QUERY_WORDS = 1024  # distinct ones, the first
+MAX_FREQUENCY = 255  # a posting's byte
 
-# Function words. In a query they match most documents and say little about any: without them a question takes a
-# twentieth of the time and ranks better (benchmarks/README.md). Documents keep them.
-_STOP_WORDS = """
-a about am an and are as at be been being but by can could did do does for from had has have he her his how i if
-in into is it its me my no not of on or our she should so such than that the their them then there these they
-this those to us was we were what when where which who why will with would you your
-"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
+_LONGEST = 64  # characters: longer words are not stemmed, longer chunks have no whole
+_KNOWN = 1 << 17  # chunks whose term ids are remembered
+_SLICE = 1 << 20  # characters that are divided at once
 
-_SEARCH = """
-SELECT rowid, bm25(document_text) AS score FROM document_text
-WHERE document_text MATCH :words{filter}
-ORDER BY score, rowid LIMIT :k
-""".strip()
-# The + keeps SQLite from turning the filter into one full-text query for each allowed row.
-_FILTER = " AND +rowid IN (SELECT value FROM carray(:allowed))"
+_CONNECTORS = "._@+:/#-"
+_PARTS = re.compile(f"[^{_CONNECTORS}]+")
+_IDENTIFIER = re.compile(r"[._@]|\d")
+_CAMEL = re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]{2}")
+_CAMEL_PARTS = re.compile("[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_ASCII_CHUNK = re.compile(r"\w+(?:[.@+:/#-]\w+)*", re.ASCII)
+
+# Scripts that are written without spaces between words, and Korean, whose particles are written to the words.
+_HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = (
+    f"\u0e01-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17d3\u3031-\u3035\u3041-\u3096\u3099\u309a\u309d-\u309f"
+    f"\u30a1-\u30fa\u30fc-\u30ff\u3105-\u318e\u31a0-\u31ff\uac00-\ud7a3{_HAN}"
+)
+_RUNS = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+")
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_IS_HAN = re.compile(f"[{_HAN}]")
+
+# Accents of Latin and Greek, points of Arabic and Hebrew, joiners and other signs that change no letter.
+_ACCENTS = re.compile(
+    "[\u00ad\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed\u200b-\u200f\ufe00-\ufe0f]"
+)
+_CYRILLIC = re.compile("[\u0400-\u052f]")
+_LATIN = re.compile("[a-z\u00df-\u024f]")
+
+# For each script the languages that are written in it; the first one's stemmer serves a file of another script.
+_SCRIPTS = (
+    (re.compile("[\u0600-\u06ff]"), ("arabic", "persian")),
+    (_CYRILLIC, ("russian", "serbian")),
+    (re.compile("[\u0370-\u03ff]"), ("greek",)),
+    (re.compile("[\u0900-\u097f]"), ("hindi", "nepali")),
+    (re.compile("[\u0b80-\u0bff]"), ("tamil",)),
+    (re.compile("[\u0530-\u058f]"), ("armenian",)),
+    (re.compile("[\u0590-\u05ff]"), ("yiddish",)),
+)
+_NOT_LATIN = frozenset(chain.from_iterable(languages for _, languages in _SCRIPTS))
 
 
-def insert(connection: apsw.Connection, documents: Iterable[tuple[int, str]]) -> None:
-    """Index new documents, given as ``(doc_id, text)``."""
-    connection.executemany("INSERT INTO document_text (rowid, text) VALUES (?, ?)", documents)
+class QueryWord(NamedTuple):
+    """A word of a query: its term id, and how it is written there."""
+
+    term_id: int
+    word: str
 
 
-def delete(connection: apsw.Connection, doc_ids: Iterable[int]) -> None:
-    """Take documents out; ids that are not there are passed over."""
-    connection.executemany("DELETE FROM document_text WHERE rowid = ?", ((doc_id,) for doc_id in doc_ids))
+@dataclass(frozen=True, slots=True, eq=False)
+class WordCounts:
+    """The words of N texts in CSR layout.
 
-
-def optimize(connection: apsw.Connection) -> None:
-    """Merge the full-text index into one segment."""
-    connection.execute("INSERT INTO document_text (document_text) VALUES ('optimize')")
-
-
-def problems(connection: apsw.Connection) -> list[tuple[int, str]]:
-    """``(doc_id, problem)`` for what the index lacks or has without reason; 0 for the index as a whole.
-
-    ``PRAGMA integrity_check`` looks at the inside of the index. FTS5 has no checksums, so the index is built a second
-    time, from the documents, and compared.
+    Attributes:
+        indptr: int64 ``(N + 1,)``.
+        terms: int64 ``(nnz,)``, strictly ascending inside a row.
+        frequencies: uint8 ``(nnz,)``: how often the text has the word, at most 255.
+        lengths: int64 ``(N,)``: how many words the text has, each time counted.
     """
-    missing = "SELECT doc_id FROM document EXCEPT SELECT id FROM document_text_docsize"
-    extra = "SELECT id FROM document_text_docsize EXCEPT SELECT doc_id FROM document"
-    found = [
-        *((doc_id, "is not in the full-text index") for (doc_id,) in fetch(connection, missing)),
-        *((doc_id, "is in the full-text index but not in the database") for (doc_id,) in fetch(connection, extra)),
-    ]
-    if found:
-        return found
-    ((sql,),) = fetch(connection, "SELECT sql FROM sqlite_schema WHERE name = 'document_text'")
-    with closing(open_file("")) as anew:  # a temporary file
-        anew.execute(sql)
-        with anew:  # one transaction
-            insert(anew, connection.execute("SELECT doc_id, text FROM document ORDER BY doc_id"))
-        for table, difference in (
-            ("SELECT id, sz FROM document_text_docsize ORDER BY id", "has another length in the full-text index"),
-            ("SELECT 0, block FROM document_text_data WHERE id = 1", "the full-text index has wrong totals"),
-        ):
-            for (doc_id, value), (_, expected) in zip(fetch(connection, table), fetch(anew, table), strict=True):
-                # No words at all are written as zeros, or not.
-                if value != expected and value.strip(b"\0") + expected.strip(b"\0"):
-                    found.append((doc_id, difference))
-        words, expected_words = (dict(_vocabulary(index)) for index in (connection, anew))
-    wrong = [word for word in words.keys() | expected_words.keys() if words.get(word) != expected_words.get(word)]
-    return found + [(0, f"the word {word!r} is in other documents than the full-text index says") for word in wrong]
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.int64]
+    frequencies: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def equals(self, other: WordCounts) -> bool:
+        """Whether both have the same words of the same texts."""
+        return all(
+            np.array_equal(mine, its)
+            for mine, its in (
+                (self.indptr, other.indptr),
+                (self.terms, other.terms),
+                (self.frequencies, other.frequencies),
+                (self.lengths, other.lengths),
+            )
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[WordCounts]) -> WordCounts:
+        """All texts of several."""
+        lengths = [np.diff(part.indptr) for part in parts]
+        return WordCounts(
+            np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
+            np.concatenate([np.empty(0, np.int64), *(part.terms for part in parts)]),
+            np.concatenate([np.empty(0, np.uint8), *(part.frequencies for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> WordCounts:
+        """The given texts, in the given order."""
+        counts = np.diff(self.indptr)[rows]
+        indptr = np.concatenate(([0], np.cumsum(counts)))
+        entries = np.repeat(self.indptr[:-1][rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+        return WordCounts(indptr, self.terms[entries], self.frequencies[entries], self.lengths[rows])
 
 
-def _vocabulary(connection: apsw.Connection) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Each word with sums over where it stands, which differ if any place does."""
-    connection.execute("CREATE VIRTUAL TABLE temp.document_text_places USING fts5vocab(main, document_text, instance)")
-    try:
-        for word, *sums in connection.execute(
-            "SELECT term, count(*), sum(doc), sum(doc % 65521 * (offset + 1)), sum(doc % 4093 * (doc % 65519))"
-            " FROM temp.document_text_places GROUP BY term"
-        ):
-            yield word, tuple(sums)
-    finally:
-        connection.execute("DROP TABLE temp.document_text_places")
+class _Known(dict[str, tuple[int, ...]]):
+    """Chunks and the term ids that they give a document."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        super().__init__()
+        self._analyzer = analyzer
+
+    def __missing__(self, chunk: str) -> tuple[int, ...]:
+        ids = tuple(term_id(word) for word in self._analyzer.words_of(chunk, in_query=False))
+        if len(chunk) <= _LONGEST:
+            if len(self) >= _KNOWN:
+                self.clear()
+            self[chunk] = ids
+        return ids
 
 
-def search(
-    connection: apsw.Connection, words: Sequence[str], k: int, allowed: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k documents with the highest BM25 score for a query's words, any of which may match.
+class Analyzer:
+    """Divides texts of one language. Safe among threads.
 
-    Args:
-        connection: inside a transaction.
-        words: as :func:`query_words` gives them.
-        k: at least 1.
-        allowed: the doc_ids that may be found; None allows all.
-
-    Returns:
-        doc_ids int64 ``(m,)`` and scores float32 ``(m,)``, m <= k, score descending, then doc_id ascending.
+    Attributes:
+        language: one of :func:`languages`, or None for no stems and no stop words.
     """
-    if not words or (allowed is not None and not len(allowed)):
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    bindings: dict[str, Any] = {"words": _match(words), "k": k}
-    if allowed is not None:
-        bindings["allowed"] = int_array(allowed)
-    rows = fetch(connection, _SEARCH.format(filter="" if allowed is None else _FILTER), bindings)
-    doc_ids = np.array([doc_id for doc_id, _ in rows], np.int64)
-    return doc_ids, np.array([-score for _, score in rows], np.float32)
+
+    def __init__(self, language: str | None) -> None:
+        self.language = language
+        self._stop_words = frozenset(map(_fold, STOP_WORDS.get(language or "", "").split()))
+        self._stemmers: dict[str, Stemmer.Stemmer] = {}
+        self._lock = threading.Lock()  # a stemmer is for one thread at a time
+        self._known = _Known(self)
+
+    def count(self, texts: Sequence[str]) -> WordCounts:
+        """The words of documents."""
+        lengths = np.zeros(len(texts), np.int64)
+        found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        for row, text in enumerate(texts):
+            ids = self._ids(text)
+            lengths[row] = len(ids)
+            found.append(ids)
+        terms = np.concatenate(found)
+        rows = np.repeat(np.arange(len(texts)), lengths)
+        order = np.lexsort((terms, rows))
+        terms, rows = terms[order], rows[order]
+        first = np.ones(len(terms), bool)
+        first[1:] = (terms[1:] != terms[:-1]) | (rows[1:] != rows[:-1])
+        starts = np.flatnonzero(first)
+        counts = np.diff(starts, append=len(terms))
+        indptr = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(np.bincount(rows[starts], minlength=len(texts)), out=indptr[1:])
+        return WordCounts(indptr, terms[starts], np.minimum(counts, MAX_FREQUENCY).astype(np.uint8), lengths)
+
+    def _ids(self, text: str) -> NDArray[np.int64]:
+        known = self._known
+        ids: list[int] = []
+        pieces = []
+        for start, end in _slices(text):
+            ids = list(chain.from_iterable(map(known.__getitem__, _chunks(text).findall(text, start, end))))
+            pieces.append(np.array(ids, np.int64))
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def query(self, text: str) -> list[QueryWord]:
+        """The query's distinct words in order, without stop words where there are others, at most 1024."""
+        found: dict[int, QueryWord] = {}
+        stops: dict[int, QueryWord] = {}
+        for match in _chunks(text).finditer(text):
+            for start, end, word in self._places(match[0], in_query=True):
+                id = term_id(word)
+                part = match[0][start:end].lower()
+                target = stops if _fold(part) in self._stop_words else found
+                target.setdefault(id, QueryWord(id, part))
+            if len(found) >= MAX_QUERY_WORDS:
+                break
+        return list((found or stops).values())[:MAX_QUERY_WORDS]
+
+    def places(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Each word of a text: where it starts and ends, and its term id. Words may overlap."""
+        for match in _chunks(text).finditer(text):
+            for start, end, word in self._places(match[0], in_query=False):
+                yield match.start() + start, match.start() + end, term_id(word)
+
+    def words_of(self, chunk: str, in_query: bool) -> list[str]:
+        """The words of a chunk as they are hashed."""
+        return [word for _, _, word in self._places(chunk, in_query)]
+
+    def _places(self, chunk: str, in_query: bool) -> Iterator[tuple[int, int, str]]:
+        parts = list(_PARTS.finditer(chunk))
+        if len(parts) > 1 and len(chunk) <= _LONGEST and _IDENTIFIER.search(chunk):
+            yield 0, len(chunk), _fold(chunk)
+        for part in parts:
+            text, start = part[0], part.start()
+            if text.isascii():
+                if _CAMEL.search(text) and len(text) <= _LONGEST:
+                    for piece in _CAMEL_PARTS.finditer(text):
+                        yield start + piece.start(), start + piece.end(), self._stem(piece[0].lower())
+                yield start, part.end(), self._stem(text.lower())
+            else:
+                yield from self._foreign(text, start, in_query)
+
+    def _foreign(self, text: str, start: int, in_query: bool) -> Iterator[tuple[int, int, str]]:
+        """The words of what is not ASCII."""
+        if not _IS_UNSPACED.search(text := _compose(text)):
+            yield start, start + len(text), self._stem_any(text)
+            return
+        for run in _RUNS.finditer(text):
+            begin, end, characters = start + run.start(), start + run.end(), run[0]
+            if not _IS_UNSPACED.match(characters):
+                yield begin, end, self._stem_any(characters)
+                continue
+            if len(characters) == 1:
+                yield begin, end, characters
+                continue
+            for i, pair in enumerate(pairwise(characters)):
+                yield begin + i, begin + i + 2, "".join(pair)
+            if not in_query:
+                for i, character in enumerate(characters):
+                    if _IS_HAN.match(character):
+                        yield begin + i, begin + i + 1, character
+
+    def _stem_any(self, text: str) -> str:
+        """The stem of a folded word in any script."""
+        language = self.language
+        for script, languages in _SCRIPTS:
+            if script.search(text):
+                if script is not _CYRILLIC:
+                    text = _fold(text)
+                return self._stem(text, language if language in languages else languages[0])
+        if language == "english" or language in _NOT_LATIN or not _LATIN.search(text):
+            return self._stem(_fold(text))
+        return _fold(self._stem(text))  # the accents of a language tell its stemmer something
+
+    def _stem(self, word: str, language: str | None = None) -> str:
+        if self.language is None or len(word) > _LONGEST:
+            return word
+        language = language or (self.language if self.language not in _NOT_LATIN else DEFAULT_LANGUAGE)
+        with self._lock:
+            stemmer = self._stemmers.get(language)
+            if stemmer is None:
+                stemmer = self._stemmers[language] = Stemmer.Stemmer(language)
+            return str(stemmer.stemWord(word))
 
 
-def contributions(connection: apsw.Connection, words: Sequence[str], doc_id: int) -> dict[str, float]:
-    """What each matching query word adds to the document's BM25 score; the values sum to the score."""
-    parts = {}
-    for word in words:
-        for (score,) in fetch(
-            connection,
-            "SELECT bm25(document_text) FROM document_text WHERE document_text MATCH ? AND rowid = ?",
-            (_match([word]), doc_id),
-        ):
-            parts[word] = -score
-    return parts
+@cache
+def analyzer(language: str | None) -> Analyzer:
+    """The analyzer of a language, with what it remembers; one a process."""
+    return Analyzer(language)
 
 
-def count_words(connection: apsw.Connection, words: Sequence[str], text: str) -> int:
-    """How many of the query's words occur in a text."""
-    stems = set(_tokenize(connection, text.encode(), "porter", "unicode61"))
-    return len(stems.intersection(_tokenize(connection, " ".join(words).encode(), "porter", "unicode61")))
+def languages() -> tuple[str, ...]:
+    """The languages that have stems."""
+    return tuple(sorted(set(Stemmer.algorithms()) - {"porter", "dutch_porter"}))
 
 
-def query_words(connection: apsw.Connection, query: str) -> list[str]:
-    """The query's distinct words as the index divides them, one of each stem, at most ``MAX_WORDS``.
+def check_language(language: object) -> str | None:
+    """A caller's ``language=``: the name of one, or None.
 
-    Operators mean nothing, and stop words count only where there is nothing else.
+    Raises:
+        InvalidInput, WrongType: what was given, and which languages there are.
     """
-    tokenize = partial(_tokenize, connection, query.encode())
-    first_of_stem: dict[str, str] = {}
-    for word, stem in zip(tokenize("unicode61"), tokenize("porter", "unicode61"), strict=True):
-        first_of_stem.setdefault(stem, word)
-    words = list(first_of_stem.values())
-    return ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
+    if language is None:
+        return None
+    if not isinstance(language, str):
+        raise WrongType(f"language is of type {type(language).__name__}; give a name such as 'english', or None")
+    if language not in languages():
+        raise InvalidInput(
+            f"language is {language!r}; give one of {', '.join(languages())}, or None for words as they are written"
+        )
+    return language
 
 
-def _tokenize(connection: apsw.Connection, text: bytes, name: str, *base: str) -> list[str]:
-    tokenizer = connection.fts5_tokenizer(name, [*base, "remove_diacritics", "2"])
-    tokens = tokenizer(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
-    return cast("list[str]", tokens)
+def term_id(word: str) -> int:
+    """The term id of a stemmed word."""
+    return WORD | int.from_bytes(blake2b(word.encode(), digest_size=6).digest()) >> 2
 
 
-def _match(words: Iterable[str]) -> str:
-    return " OR ".join(f'"{word}"' for word in words)  # the tokenizer leaves no quotation mark in a word
+def _compose(text: str) -> str:
+    """One form for characters that mean the same; lower case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _fold(text: str) -> str:
+    """Lower case, without accents."""
+    if text.isascii():
+        return text.lower()
+    text = _compose(text)
+    if _CYRILLIC.search(text):
+        return text
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+
+
+def _chunks(text: str) -> re.Pattern[str]:
+    return _ASCII_CHUNK if text.isascii() else _any_chunk()
+
+
+@cache
+def _any_chunk() -> re.Pattern[str]:
+    """Letters, digits and the marks that are written on them: ``\\w`` has no marks."""
+    marks = [code for code in range(0x300, 0x1E950) if unicodedata.category(chr(code)).startswith("M")]
+    starts = [code for code, before in zip(marks, [0, *marks], strict=False) if code != before + 1]
+    ends = [code for code, after in zip(marks, [*marks[1:], 0], strict=True) if code + 1 != after]
+    class_ = r"[\w\u200c\u200d" + "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True)) + "]"
+    return re.compile(f"{class_}+(?:[.@+:/#-]{class_}+)*")
+
+
+def _slices(text: str) -> Iterator[tuple[int, int]]:
+    """A long text in slices that end at white space: what is made of one is small."""
+    start = 0
+    while len(text) - start > _SLICE:
+        space = _SPACE.search(text, start + _SLICE)
+        end = space.start() if space else len(text)
+        yield start, end
+        start = end
+    yield start, len(text)
+
+
+_SPACE = re.compile(r"\s")

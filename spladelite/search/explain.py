@@ -82,24 +82,43 @@ def explain(
     return Explanation(document.id, float(scores[best]), passage, matches)
 
 
-def highlight(passage: str, tokens: Tokens, contributions: Mapping[int, float], before: str, after: str) -> str:
+def highlight(
+    passage: str,
+    tokens: Tokens | None,
+    places: Sequence[tuple[int, int, int]],
+    weights: Mapping[int, float],
+    before: str,
+    after: str,
+) -> str:
     """``passage`` with ``before`` and ``after`` around the words that matter.
 
-    A word is a run of tokens without a gap of white space or punctuation; it is marked if one of its tokens has a
-    contribution of at least a tenth of the strongest. Marked neighbours are marked one by one.
+    A word is a run of the model's tokens without a gap of white space or punctuation; it is marked if one of its tokens
+    has a weight of at least a tenth of the strongest, or where BM25 has a word of the query (``places``: start, end and
+    term id). Marked neighbours are marked one by one, what overlaps as one.
     """
-    if not contributions:
+    if not weights:
         return passage
-    least = LEAST_SHARE * max(contributions.values())
-    marked: list[tuple[int, int]] = []
-    for start, end, matters in _words(passage, tokens, {t for t, value in contributions.items() if value >= least}):
-        if matters:
-            marked.append((start, end))
+    least = LEAST_SHARE * max(weights.values())
+    strong = {term for term, value in weights.items() if value >= least}
+    marked = [(start, end) for start, end, term_id in places if term_id in strong]
+    if tokens is not None:
+        marked += [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
     pieces, position = [], 0
-    for start, end in marked:
+    for start, end in _joined(sorted(marked)):
         pieces += [passage[position:start], before, passage[start:end], after]
         position = end
     return "".join([*pieces, passage[position:]])
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tuple[int, int, bool]]:

@@ -1,13 +1,13 @@
-"""Fusing ranked lists into one: pure functions.
+"""Fusing the scores of several parts into one: pure functions.
 
-A part is one ranked list: document ids, and scores in falling order. Both rules give each document the sum over the
-parts of a weight times a value, which is what ``explain`` shows; a document that a part did not return gets 0 from it.
+Both rules give each document the sum over the parts of a weight times a value, which is what ``explain`` shows.
 
-- ``convex``: the value is ``score / best score of the part``, so 1 for the part's best document and 0 at the lowest
+- ``convex``: the value is ``score / largest score of the part``, so 1 for the part's best document and 0 at the lowest
   score the part could give. That is the theoretical min-max normalisation of Bruch, Gai and Ingber 2023, "An Analysis
-  of Fusion Functions for Hybrid Retrieval" (ACM TOIS), whose minimum is 0 for BM25 and for SPLADE.
+  of Fusion Functions for Hybrid Retrieval" (ACM TOIS), whose minimum is 0 for BM25 and for SPLADE. A dense score below
+  0 counts against a document.
 - ``rrf``: the value is ``1 / (60 + rank)``, Cormack, Clarke and Büttcher 2009, "Reciprocal Rank Fusion outperforms
-  Condorcet and individual Rank Learning Methods".
+  Condorcet and individual Rank Learning Methods"; 0 for a document that the part does not know.
 
 The default weights depend on the query (:func:`default_weights`).
 """
@@ -30,19 +30,6 @@ WORDS_FOR_EQUAL_WEIGHT = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranking:
-    """One part's results.
-
-    Attributes:
-        ids: int64 ``(n,)``, distinct.
-        scores: float32 ``(n,)``, falling.
-    """
-
-    ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Fused:
     """The fused list.
 
@@ -57,32 +44,43 @@ class Fused:
     contributions: dict[str, NDArray[np.float32]]
 
 
-def fuse(parts: Mapping[str, Ranking], weights: Mapping[str, float], k: int, fusion: str = "convex") -> Fused:
-    """The k best documents of several ranked lists together.
+def fuse(
+    doc_ids: NDArray[np.int64],
+    scores: Mapping[str, NDArray[np.float32]],
+    weights: Mapping[str, float],
+    k: int,
+    fusion: str = "convex",
+) -> Fused:
+    """The k best of some documents by several parts together.
 
     Args:
-        parts: by name, at least one; lists may be empty.
+        doc_ids: int64 ``(n,)``, distinct.
+        scores: of each part, float32 ``(n,)``; NaN, or 0 of SPLADE and BM25, says that the part does not know a document.
         weights: one a part, as :func:`check_weights` returns them.
         k: at least 1.
         fusion: ``"convex"`` or ``"rrf"``.
 
     Returns:
-        At most k documents: those with a score above 0.
+        At most k documents: those that a part with a weight above 0 knows.
     """
     value = {"convex": _share_of_best, "rrf": _reciprocal_rank}[fusion]
-    ids = np.unique(np.concatenate([part.ids for part in parts.values()]))
     contributions = {}
-    for name, part in parts.items():
-        contribution = np.zeros(len(ids), np.float32)
-        contribution[np.searchsorted(ids, part.ids)] = np.float32(weights[name]) * value(part.scores)
+    known = np.zeros(len(doc_ids), bool)
+    for name, given in scores.items():
+        of_part = ~np.isnan(given) if name == "dense" else given > 0
+        contribution = np.zeros(len(doc_ids), np.float32)
+        if of_part.any():
+            contribution[of_part] = np.float32(weights[name]) * value(given[of_part])
         contributions[name] = contribution
-    scores = np.add.reduce(list(contributions.values()), dtype=np.float32)
-    best = np.lexsort((ids, -scores))[:k]
-    best = best[scores[best] > 0]
-    return Fused(ids[best], scores[best], {name: values[best] for name, values in contributions.items()})
+        if weights[name] > 0:
+            known |= of_part
+    total = np.add.reduce(list(contributions.values()), dtype=np.float32)
+    best = np.lexsort((doc_ids, -total))
+    best = best[known[best]][:k]
+    return Fused(doc_ids[best], total[best], {name: values[best] for name, values in contributions.items()})
 
 
-def default_weights(parts: Mapping[str, object], words: int) -> dict[str, float]:
+def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
     Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
@@ -127,10 +125,13 @@ def check_fusion(fusion: object) -> str:
 
 
 def _share_of_best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not len(scores) or scores[0] <= 0:
-        return np.zeros(len(scores), np.float32)
-    return np.asarray(np.maximum(scores, 0) / scores[0], np.float32)  # only a dense score can be below 0
+    largest = scores.max()
+    if largest <= 0:  # of dense scores
+        largest = -scores.min()
+    return scores / largest if largest > 0 else scores
 
 
 def _reciprocal_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (1 / (RRF_CONSTANT + 1 + np.arange(len(scores)))).astype(np.float32)
+    ranks = np.empty(len(scores), np.float32)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return np.float32(1) / (np.float32(RRF_CONSTANT) + ranks)

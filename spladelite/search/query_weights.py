@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spladelite.arguments import check_unicode, check_vector
 from spladelite.errors import WrongType
 from spladelite.file_models import FileModels
-from spladelite.index import words
+from spladelite.index.words import QueryWord, analyzer
 from spladelite.search.searcher import QueryWeights, View, document_frequencies
 
 QueryInput = str | Mapping[int, float]
@@ -44,15 +44,25 @@ class Query:
 
     Attributes:
         text: empty if the query is a sparse vector.
-        weights: SPLADE's terms and weights, ascending; where SPLADE is not asked, the terms to highlight.
-        words: what BM25 looks for; empty where it is not asked.
+        weights: SPLADE's terms and weights, ascending.
+        words: what BM25 looks for, term ids ascending; empty where it is not asked.
         vector: of the dense part.
     """
 
     text: str
     weights: QueryWeights
-    words: Sequence[str] = ()
+    words: Sequence[QueryWord] = ()
     vector: NDArray[np.float32] | None = None
+
+    @property
+    def word_ids(self) -> list[int]:
+        """The term ids of ``words``, ascending."""
+        return [word.term_id for word in self.words]
+
+    def marks(self) -> dict[int, float]:
+        """What ``highlight`` marks, by term id: SPLADE's terms by weight; words alike, as much as the strongest."""
+        strongest = max((weight for _, weight in self.weights), default=1.0)
+        return dict(self.weights) | dict.fromkeys(self.word_ids, strongest)
 
 
 def encode_queries(
@@ -102,16 +112,13 @@ def _pairs(terms: NDArray[np.int32], weights: NDArray[np.float32]) -> QueryWeigh
     return list(zip(terms.tolist(), weights.tolist(), strict=True))
 
 
-def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str], models: FileModels) -> Query:
-    """What a query looks for in one state of the file: the only place that reads its words and their frequencies."""
+def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str]) -> Query:
+    """What a query looks for in one state of the file: the only place that reads frequencies and the language."""
     weights = _by_idf(view, encoded.tokens) if encoded.weights is None else encoded.weights
     if "bm25" not in parts or not encoded.text:
         return Query(encoded.text, weights, (), encoded.vector)
-    found = words.query_words(view.connection, encoded.text)
-    if "splade" not in parts and found:  # what `highlight` marks
-        terms = np.unique(models.sparse.load().tokenize(" ".join(found)).term_ids).tolist()
-        weights = [(term, 1.0) for term in terms]
-    return Query(encoded.text, weights, found, encoded.vector)
+    found = analyzer(view.snapshot.meta.layout.language).query(encoded.text)
+    return Query(encoded.text, weights, sorted(found), encoded.vector)
 
 
 def _by_idf(view: View, terms: Sequence[int]) -> QueryWeights:

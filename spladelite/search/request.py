@@ -24,7 +24,7 @@ class Request:
     """The checked arguments of a search.
 
     Attributes:
-        mode: one of ``MODES``.
+        mode: one of ``MODES``; None for all that the file has.
         k: how many documents are found.
         min_score: documents that score less are left out; None means any score.
         matching: only documents that match it may be found; None allows all.
@@ -34,7 +34,7 @@ class Request:
         timeout: seconds for SQLite's part of the search; None for no limit.
     """
 
-    mode: str
+    mode: str | None = None
     k: int = 10
     min_score: float | None = None
     matching: Filter | None = None
@@ -43,14 +43,16 @@ class Request:
     fusion: str = "convex"
     timeout: float | None = None
 
-    def parts(self, layout: Layout) -> tuple[str, ...]:
+    def parts(self, layout: Layout, vectors: bool = False) -> tuple[str, ...]:
         """The indexes of a file that are asked, one or more of ``splade``, ``bm25`` and ``dense``.
+
+        ``vectors`` says that the queries are sparse vectors: without a mode, SPLADE alone is asked then.
 
         Raises:
             InvalidInput: the file has no index for the mode, or for a part that ``weights`` names; ``encoder`` is given
                 and no part uses it.
         """
-        parts = self._parts(layout)
+        parts = ("splade",) if vectors and self.mode is None and self.weights is None else self._parts(layout)
         if self.encoder is not None and "splade" not in parts:
             raise InvalidInput(f"encoder={self.encoder!r} is for the SPLADE part, and this search has none")
         return parts
@@ -62,10 +64,10 @@ class Request:
             raise InvalidInput(
                 "this file has no dense vectors; create a new one with dense= to search it with mode='dense'"
             )
-        if self.mode != "hybrid":
+        if self.mode not in (None, "hybrid"):
             return (self.mode,)
         available = ["splade", *(["bm25"] if layout.bm25 else []), *(["dense"] if layout.dimension else [])]
-        if len(available) == 1:
+        if len(available) == 1 and self.mode == "hybrid":
             raise InvalidInput(
                 "mode='hybrid' needs a second index, and this file was created with bm25=False and without dense="
             )
@@ -79,7 +81,7 @@ def check_request(
     where_args: object = None,
     min_score: object = None,
     encoder: object = None,
-    mode: object = "splade",
+    mode: object = None,
     weights: object = None,
     fusion: object = "convex",
     timeout: object = None,
@@ -89,14 +91,14 @@ def check_request(
     Raises:
         InvalidInput, InvalidFilter, WrongType: which argument is wrong, and what is expected.
     """
-    if mode not in MODES:
-        raise InvalidInput(f"mode is {mode!r}; give one of {', '.join(MODES)}")
-    if mode != "hybrid" and weights is not None:
+    if mode is not None and mode not in MODES:
+        raise InvalidInput(f"mode is {mode!r}; give one of {', '.join(MODES)}, or None for all that the file has")
+    if mode not in (None, "hybrid") and weights is not None:
         raise InvalidInput(f"weights are for mode='hybrid', and mode is {mode!r}")
     if encoder not in (None, "idf"):
         raise InvalidInput(f"encoder is {encoder!r}; give 'idf', or None for the model")
     return Request(
-        mode=str(mode),
+        mode=None if mode is None else str(mode),
         k=check_count(k),
         min_score=None if min_score is None else check_min_score(min_score),
         matching=compile_filter(where, where_args),

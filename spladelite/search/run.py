@@ -5,7 +5,7 @@ A file may move to another model (``reencode``) between the two; then the query 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,7 +92,8 @@ def _encode(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -
 def _encode_many(
     index: OpenIndex, request: Request, queries: Sequence[QueryInput]
 ) -> tuple[tuple[str, ...], list[EncodedQuery]]:
-    parts = request.parts(index.models.meta.layout)
+    vectors = all(isinstance(query, Mapping) for query in queries)
+    parts = request.parts(index.models.meta.layout, vectors)
     try:
         return parts, encode_queries(queries, parts, request.encoder, index.models)
     except ModelError:
@@ -113,9 +114,9 @@ def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
 
 def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
     with _unmoved(index, request.timeout) as view:
-        query = look_up_query(view, encoded, parts, index.models)
+        query = look_up_query(view, encoded, parts)
         passage_ids, scores = hybrid.rank(index.searcher, view, request, parts, query)
-        return table.read_hits(view.connection, [(passage_ids, scores, dict(query.weights))])[0]
+        return table.read_hits(view.connection, [(passage_ids, scores, query.marks())])[0]
 
 
 def _search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
@@ -135,7 +136,7 @@ def _search_together(index: OpenIndex, request: Request, encoded: Sequence[Encod
     for start in range(0, len(encoded), TRANSACTION):
         with _unmoved(index) as view:
             some = encoded[start : start + TRANSACTION]
-            queries = [look_up_query(view, query, ("splade",), index.models).weights for query in some]
+            queries = [look_up_query(view, query, ("splade",)).weights for query in some]
             rest = iter(queries)
             for ranked in index.searcher.top_k_many(view, queries, request):
                 hits += table.read_hits(view.connection, [(*found, dict(next(rest))) for found in ranked])
@@ -150,7 +151,7 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         stored = table.look_up(view.connection, [id]).get(id)
         if stored is None:
             raise not_found(id)
-        found = look_up_query(view, encoded, parts, index.models)
+        found = look_up_query(view, encoded, parts)
         layout = view.snapshot.meta.layout
         explanation = explain_terms(view.connection, layout, stored, dict(found.weights), literal, tokenize)
         if parts == ("splade",):

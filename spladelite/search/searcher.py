@@ -1,7 +1,7 @@
 """Searching: what one handle remembers between searches, and the statement that each of them is.
 
-A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those that the
-cache does not hold, and at its end runs the kernel. Segments are immutable and their ids are never reused, so posting
+A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those of SPLADE and
+those of words together, as far as the cache does not hold them, and at its end ranks. Segments are immutable and their ids are never reused, so posting
 lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA data_version``, or the count of
 this handle's own commits, says that the file changed.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import apsw
 import numpy as np
@@ -48,6 +48,8 @@ MAX_CANDIDATES = 200
 BATCH = 16  # queries that are ranked together
 BATCH_HITS = 100_000
 
+T = TypeVar("T")
+
 QueryWeights = Sequence[tuple[int, float]]  # term ids strictly ascending
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]
 NOTHING: Result = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -68,42 +70,74 @@ def picker(terms: Sequence[int]) -> Picker:
     return itemgetter(*terms)
 
 
-class TopK:
-    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TermLists:
+    """The posting lists of a query, ready for the kernels: one part a segment of ``Snapshot.all_segments``, in order.
+
+    Attributes:
+        splade, weights: of the terms of the model's vocabulary.
+        words, word_weights: of BM25.
+    """
+
+    splade: list[SegmentQuery]
+    weights: Sequence[float]
+    words: list[SegmentQuery]
+    word_weights: Sequence[float]
+
+
+Rank = Callable[[TermLists], T]
+
+
+class TopK(Generic[T]):
+    """The aggregate ``topk``: ``step`` takes posting rows, ``final`` ranks. One object, one search.
+
+    Args:
+        snapshot: the state that is searched.
+        cache: holds the lists that need not be read.
+        query: SPLADE's terms and weights.
+        words: term ids of words, ascending.
+        allowed: masks of what may be found; None allows all that is alive.
+        rank: what is done with the lists.
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         cache: PostingCache,
         query: QueryWeights,
-        request: Request,
+        words: Sequence[int],
         allowed: Allowed | None,
+        rank: Rank[T],
     ) -> None:
         self._snapshot = snapshot
-        self._cache = cache
-        self._terms, self.weights = zip(*query, strict=True)
+        self._words = words
+        self._weights = [weight for _, weight in query]
+        self._terms = (*(term for term, _ in query), *words)
         self._pick = picker(self._terms)
-        self._k = request.k
-        self._min_score = request.min_score or 0.0
+        self._rank = rank
         self._allowed = snapshot.alive if allowed is None else allowed
+        self._cache = cache
         self._held = cache.held(snapshot.segment_ids, self._terms)
         self._read: dict[int, list[bytes | None]] = {}
-        self.result = NOTHING
+        self.result: list[T] = []
 
-    def parts(self) -> list[SegmentQuery] | None:
+    def lists(self) -> TermLists | None:
         """What is to be ranked, if no posting list has to be read first."""
         try:
             return self._with_tail(self._pick(self._held.whole))
         except KeyError:
             return None
 
-    def read(self, connection: apsw.Connection) -> None:
-        """Read what is missing, and fill ``result``. ``connection`` must use this object as its ``topk``."""
+    def run(self, connection: apsw.Connection) -> T:
+        """Rank, after reading what is missing. ``connection`` must use this object as its ``topk``."""
+        lists = self.lists()
+        if lists is not None:
+            return self._rank(lists)
         self._read = {term: list(self._held.get(term)) for term in self._terms}
         missing = {
             (segment_id, term)
-            for term, lists in self._read.items()
-            for segment_id, postings in zip(self._held.segment_ids, lists, strict=True)
+            for term, of_term in self._read.items()
+            for segment_id, postings in zip(self._held.segment_ids, of_term, strict=True)
             if postings is None
         }
         if missing:
@@ -111,6 +145,7 @@ class TopK:
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
         else:
             self.final()
+        return self.result[0]
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
@@ -121,7 +156,7 @@ class TopK:
         self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
 
     def final(self) -> int:
-        """Rank; returns the number of hits."""
+        """Rank; returns how many lists were ranked."""
         found = []
         for term, lists in self._read.items():
             for segment, postings in zip(self._snapshot.segments, lists, strict=True):
@@ -131,18 +166,25 @@ class TopK:
                     )
             found.append(tuple(postings or b"" for postings in lists))
             self._cache.put(self._held, term, found[-1])
-        self.result = top_k(self._with_tail(found), self.weights, self._k, self._min_score)
-        return len(self.result[0])
+        self.result.append(self._rank(self._with_tail(found)))
+        return len(found)
 
-    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> list[SegmentQuery]:
-        parts = [
-            SegmentQuery(segment, self._allowed.get(segment.segment_id), of_segment)
-            for segment, of_segment in zip(self._snapshot.segments, zip(*lists, strict=True), strict=True)
-        ]
-        for tail in self._snapshot.tail:
-            of_tail = tail.lists(self._terms, self._pick)
-            parts.append(SegmentQuery(tail.segment, self._allowed.get(tail.segment.segment_id), of_tail))
-        return parts
+    def _with_tail(self, lists: Sequence[tuple[bytes, ...]]) -> TermLists:
+        """The lists of each term, one a sealed segment, and those of the tail, as the kernels take them."""
+        snapshot, of_splade = self._snapshot, len(self._weights)
+        by_segment: list[Sequence[bytes]] = list(zip(*lists, strict=True)) if snapshot.segments else []
+        by_segment += [part.lists(self._terms, self._pick) for part in snapshot.tail]
+        found = TermLists([], self._weights, [], [])
+        for segment, of_segment in zip(snapshot.all_segments, by_segment, strict=True):
+            allowed = self._allowed.get(segment.segment_id)
+            if of_splade:
+                found.splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
+            if self._words:
+                norms = snapshot.norms(segment)
+                found.words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], norms))
+        if not self._words:
+            return found
+        return replace(found, word_weights=snapshot.word_weights(self._words, [part.lists for part in found.words]))
 
 
 class Searcher:
@@ -159,7 +201,7 @@ class Searcher:
         connection.create_aggregate_function("topk", self._running, 5, flags=apsw.SQLITE_DIRECTONLY)
 
     def _running(self) -> Any:
-        search: TopK | None = getattr(self._local, "topk", None)
+        search: TopK[Any] | None = getattr(self._local, "topk", None)
         if search is None:
             raise InvalidInput("topk() belongs to the engine; use splade(query, k) in your SQL")
         return search
@@ -185,11 +227,17 @@ class Searcher:
             found = self._filter_best(view, query, request)
             if found is not None:
                 return found
-        search = self._prepare(view, query, request)
-        parts = search.parts()
-        if parts is None:
-            return self._read(view, search)
-        return top_k(parts, search.weights, request.k, request.min_score or 0.0)
+        least = request.min_score or 0.0
+        return self.ranked(view, query, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least))
+
+    def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:
+        """What ``rank`` makes of the posting lists of a query's terms and words, one of them at least."""
+        search = TopK(view.snapshot, self._cache, query, words, self._allowed(view, request), rank)
+        self._local.topk = search
+        try:
+            return search.run(view.connection)
+        finally:
+            self._local.topk = None
 
     def _filter_best(self, view: View, query: QueryWeights, request: Request) -> Result | None:
         """The k best documents that match, if they are among the best few of all; else None.
@@ -213,6 +261,11 @@ class Searcher:
 
         Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
         """
+        allowed = self._allowed(view, request)
+
+        def unranked(lists: TermLists) -> TermLists:
+            return lists
+
         batch_size = max(1, min(BATCH, BATCH_HITS // request.k))
         remaining = iter(queries)
         others = usable_processors() - 1
@@ -225,13 +278,12 @@ class Searcher:
                     if not query:
                         results.append(NOTHING)
                         continue
-                    search = self._prepare(view, query, request)
-                    parts = search.parts()
-                    if parts is None:
-                        results.append(self._read(view, search))
-                    else:
-                        results.append(None)
-                        todo.append((parts, search.weights))
+                    search = TopK(view.snapshot, self._cache, query, (), allowed, unranked)
+                    lists = search.lists()
+                    if lists is None:
+                        lists = self.ranked(view, query, (), request, unranked)
+                    results.append(None)
+                    todo.append((lists.splade, lists.weights))
                 rank = partial(top_k_many, todo, request.k, request.min_score or 0.0)
                 running.append((results, pool.submit(rank).result if others else rank))
                 if len(running) > max(1, others):
@@ -239,20 +291,11 @@ class Searcher:
             while running:
                 yield _merged(*running.popleft())
 
-    def _prepare(self, view: View, query: QueryWeights, request: Request) -> TopK:
-        allowed = None
+    def _allowed(self, view: View, request: Request) -> Allowed | None:
         matching = request.matching
-        if matching is not None:
-            allowed = view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
-        return TopK(view.snapshot, self._cache, query, request, allowed)
-
-    def _read(self, view: View, search: TopK) -> Result:
-        self._local.topk = search
-        try:
-            search.read(view.connection)
-        finally:
-            self._local.topk = None
-        return search.result
+        if matching is None:
+            return None
+        return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
 
 
 def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:
@@ -263,7 +306,7 @@ def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> l
 def document_frequencies(view: View, terms: Sequence[int]) -> NDArray[np.int64]:
     """In how many passages of the index each term occurs, dead ones that are not yet vacuumed included; ``(len,)``."""
     snapshot = view.snapshot
-    wanted = np.array(terms, np.int32)
+    wanted = np.array(terms, np.int64)
     counts = np.zeros(len(wanted), np.int64)
     if not len(wanted):
         return counts

@@ -1,50 +1,70 @@
-"""Search inside the user's own SQL: the table-valued function ``splade`` and the scalar ``splade_score``. ::
+"""Search inside the user's own SQL: table-valued functions for each part and for all, and the scalar ``splade_score``. ::
 
-    SELECT d.id, s.score FROM splade('how do I …', 50) AS s JOIN document AS d USING (doc_id) WHERE …
+    SELECT d.id, s.score FROM hybrid('how do I …', 50) AS s JOIN document AS d USING (doc_id) WHERE …
+    SELECT d.id, s.splade, s.bm25 FROM hybrid('how do I …') AS s JOIN document AS d USING (doc_id)
     SELECT id FROM document WHERE splade_score(doc_id, 'how do I …') > 5
 
-``splade(query, k = 10)`` has the columns ``doc_id``, ``score``, ``passage_id`` (of the best passage), best first, and
-ranks all documents: what the rest of the statement filters away is not replaced. ``splade_score`` is NULL for a doc_id
-that does not exist, 0 for a document that shares no term with the query. Both see the state of the file that the
-statement sees.
+``splade(query, k = 10)`` and ``bm25(query, k = 10)`` have the columns ``doc_id``, ``score``, ``passage_id`` (of the
+passage to show), best first; ``hybrid(query, k = 10)`` fuses all that the file has, and also has what each part says,
+``splade``, ``bm25`` and ``dense``, NULL where the file lacks it. They rank all documents: what the rest of the
+statement filters away is not replaced. ``splade_score`` is NULL for a doc_id that does not exist, 0 for a document that
+shares no term with the query. All see the state of the file that the statement sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apsw
 import apsw.ext
 
 from spladelite.arguments import check_count
+from spladelite.documents.table import document_ids
 from spladelite.errors import InvalidInput
 from spladelite.file_models import FileModels
 from spladelite.search.document_score import score
+from spladelite.search.hybrid import rank, rank_with_parts
 from spladelite.search.query_weights import encode_queries, look_up_query
 from spladelite.search.request import Request
 from spladelite.search.searcher import QueryWeights, Searcher, View
 
 
 def register(connection: apsw.Connection, searcher: Searcher, models: FileModels) -> None:
-    """Make both functions known on a connection."""
+    """Make the functions known on a connection."""
 
     def query_of(view: View, text: str) -> QueryWeights:
         (encoded,) = encode_queries([text], ("splade",), None, models)
-        return look_up_query(view, encoded, ("splade",), models).weights
+        return look_up_query(view, encoded, ("splade",)).weights
 
-    def splade(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
+    def one_part(part: str) -> Callable[..., Iterator[tuple[Any, float, int]]]:
+        def rows(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
+            view = searcher.view(connection)
+            request = Request(part, check_count(k))
+            (encoded,) = encode_queries([_text(query)], request.parts(view.snapshot.meta.layout), None, models)
+            passage_ids, scores = rank(searcher, view, request, (part,), look_up_query(view, encoded, (part,)))
+            doc_ids = document_ids(connection, passage_ids)
+            return zip(doc_ids.tolist(), scores.tolist(), passage_ids.tolist(), strict=True)
+
+        return rows
+
+    def hybrid(query: Any, k: Any = 10) -> Iterator[tuple[Any, ...]]:
         view = searcher.view(connection)
-        found = query_of(view, _text(query))
-        passage_ids, scores = searcher.top_k(view, found, Request("splade", check_count(k)))
-        for passage_id, value in zip(passage_ids.tolist(), scores.tolist(), strict=True):
-            doc_id = connection.execute("SELECT doc_id FROM passage WHERE passage_id = ?", (passage_id,)).get
-            yield doc_id, value, passage_id
+        request = Request(None, check_count(k))
+        parts = request.parts(view.snapshot.meta.layout)
+        (encoded,) = encode_queries([_text(query)], parts, None, models)
+        return rank_with_parts(searcher, view, request, parts, look_up_query(view, encoded, parts))
 
-    table: Any = splade
-    table.columns = ("doc_id", "score", "passage_id")
-    table.column_access = apsw.ext.VTColumnAccess.By_Index
-    apsw.ext.make_virtual_module(connection, "splade", table, eponymous_only=True)
+    columns = ("doc_id", "score", "passage_id")
+    for name, function, more in (
+        ("splade", one_part("splade"), ()),
+        ("bm25", one_part("bm25"), ()),
+        ("hybrid", hybrid, ("splade", "bm25", "dense")),
+    ):
+        table: Any = function
+        table.columns = columns + more
+        table.column_access = apsw.ext.VTColumnAccess.By_Index
+        apsw.ext.make_virtual_module(connection, name, table, eponymous_only=True)
 
     latest: list[tuple[View, str, QueryWeights]] = []  # a scan asks the same question for every row
 

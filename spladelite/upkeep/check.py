@@ -12,12 +12,13 @@ from spladelite.documents.table import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch
 from spladelite.index import dense_blocks as dense
-from spladelite.index import words as lexical
 from spladelite.index.passages import Layout, PassageVectors, passage_checksum, read_passages
-from spladelite.index.postings import invert, split
-from spladelite.index.scoring import Segment
-from spladelite.index.segments import checked_postings, read_segment, read_tombstones
-from spladelite.index.snapshot import read_snapshot
+from spladelite.index.postings import Lists, invert, split
+from spladelite.index.scoring import WORD, Segment
+from spladelite.index.segments import checked_postings, read_segment, read_tombstones, sealed_until
+from spladelite.index.snapshot import LAST_ROWID, read_snapshot
+from spladelite.index.word_rows import read_lists, read_words
+from spladelite.index.words import WordCounts, analyzer
 from spladelite.records import Finding
 
 BATCH = 4096
@@ -38,7 +39,7 @@ def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Findi
         ("segment", _whole(connection)),
     ]
     if layout.bm25:
-        sections.append(("document_text", _of_table("document_text", lexical.problems, connection)))
+        sections.append(("document_words", _words(connection, layout)))
     if layout.dimension:
         sections.append(("dense_block", _of_table("dense_block", dense.problems, connection, layout.dimension)))
     return [finding for table, findings in sections for finding in _all(table, findings)]
@@ -67,6 +68,58 @@ def _terms(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
     ids = [term_id for (term_id,) in fetch(connection, "SELECT term_id FROM term ORDER BY term_id")]
     if ids != list(range(layout.vocabulary_size)):
         yield Finding("term", "", f"does not hold the {layout.vocabulary_size} terms of the vocabulary")
+
+
+def _words(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:
+    """Compare the words of the tail, and of each segment's living documents, with those of the stored texts."""
+    sealed = sealed_until(connection)
+    rows = fetch(connection, "SELECT segment_id, last_passage_id FROM segment ORDER BY last_passage_id")
+    previous = 0
+    for segment_id, last in rows:
+        try:
+            segment = read_segment(connection, segment_id)
+            lists = read_lists(connection, segment)
+            starts = np.arange(len(segment)) if segment.starts is None else segment.starts[:-1]
+            assert segment.lengths is not None
+            found = _by_document(lists, segment.passage_ids, segment.lengths.astype(np.int64), starts)
+            yield from _compare_words(connection, layout, previous + 1, last, *found)
+        except CorruptIndex as error:
+            yield Finding("posting", f"segment {segment_id}", str(error))
+        previous = last
+    try:
+        yield from _compare_words(connection, layout, sealed + 1, LAST_ROWID, *read_words(connection, 0, LAST_ROWID))
+    except CorruptIndex as error:
+        yield Finding("document_words", "", str(error))
+
+
+def _by_document(
+    lists: Lists, passage_ids: NDArray[np.int64], lengths: NDArray[np.int64], starts: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], WordCounts]:
+    """Posting lists of words turned back into the words of each document."""
+    terms = np.repeat(np.array(lists.terms, np.int64), np.diff(lists.indptr))
+    order = np.lexsort((terms, lists.ordinals))
+    indptr = np.append(np.searchsorted(lists.ordinals[order], starts), len(terms))
+    return passage_ids[starts], WordCounts(indptr, terms[order], lists.impacts[order], lengths[starts])
+
+
+def _compare_words(
+    connection: apsw.Connection, layout: Layout, first: int, last: int, doc_ids: NDArray[np.int64], stored: WordCounts
+) -> Iterator[Finding]:
+    """Findings where the stored words of documents are not those of their texts; dead documents have no text."""
+    place = {doc_id: i for i, doc_id in enumerate(doc_ids.tolist())}
+    while rows := fetch(
+        connection,
+        "SELECT doc_id, text FROM document WHERE doc_id BETWEEN ? AND ? ORDER BY doc_id LIMIT ?",
+        (first, last, BATCH),
+    ):
+        counts = analyzer(layout.language).count([text for _, text in rows])
+        for i, (doc_id, _) in enumerate(rows):
+            row = np.array([place[doc_id]] if doc_id in place else [], np.intp)
+            if not len(row) or not stored.take(row).equals(counts.take(np.array([i]))):
+                yield Finding("document_words", str(doc_id), "its words are not those of its text")
+        if rows[-1][0] < first:
+            return
+        first = rows[-1][0] + 1
 
 
 def _whole(connection: apsw.Connection) -> Iterator[Finding]:
@@ -151,7 +204,8 @@ def _segments(connection: apsw.Connection, layout: Layout, slim: bool) -> Iterat
 def _slim_postings(connection: apsw.Connection, segment: Segment) -> Iterator[Finding]:
     missing = set() if segment.terms is None else set(np.flatnonzero(np.unpackbits(segment.terms)).tolist())
     for term, count, blob, checksum in connection.execute(
-        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ?", (segment.segment_id,)
+        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ?",
+        (segment.segment_id, WORD),
     ):
         missing.discard(term)
         try:
@@ -171,7 +225,8 @@ def _postings(
     expected = dict(zip(lists.terms, range(len(lists.terms)), strict=True))
     size = len(segment)
     for term, count, blob, checksum in connection.execute(
-        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ?", (segment.segment_id,)
+        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ?",
+        (segment.segment_id, WORD),
     ):
         row = f"segment {segment.segment_id}, term {term}"
         try:

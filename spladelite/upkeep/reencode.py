@@ -12,23 +12,60 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
+from types import EllipsisType
+
+import apsw
+import numpy as np
 
 from spladelite.arguments import new_documents
 from spladelite.documents import table
 from spladelite.documents.ingest import Target, ingest
 from spladelite.documents.metadata_index import add_metadata_index, metadata_index_fields
-from spladelite.errors import Busy, CorruptIndex, ModelMismatch, SpladeLiteError
+from spladelite.errors import Busy, CorruptIndex, InvalidInput, ModelMismatch, SpladeLiteError
 from spladelite.file.connection import Connections
 from spladelite.file.sqlite import fetch
 from spladelite.file_models import FileModel, FileModels
-from spladelite.index.settings import Settings, read_meta
+from spladelite.index.passages import PassageVectors
+from spladelite.index.segments import merge_all
+from spladelite.index.settings import Settings, read_meta, set_language
+from spladelite.index.word_rows import SegmentWords, group_words
+from spladelite.index.words import WordCounts, analyzer
 from spladelite.session import Session
 from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
 
 BATCH = 512
 
 
-def reencode(session: Session, model: object, advance: Callable[[int], object]) -> None:
+def change_language(session: Session, language: str | None, advance: Callable[[int], object]) -> None:
+    """Divide all texts into words again, by the rules of ``language``; one transaction."""
+    if not session.meta.layout.bm25:
+        raise InvalidInput(f"{session.path} was created with bm25=False, and so has no words of a language")
+    with session.writing() as connection:
+        layout = read_meta(connection).layout
+
+        def words_of(connection: apsw.Connection, passages: PassageVectors) -> SegmentWords:
+            starts = passages.passage_ids == passages.doc_ids
+            doc_ids, counts = [], []
+            for first in range(0, int(starts.sum()), BATCH):
+                some = passages.passage_ids[starts][first : first + BATCH]
+                rows = fetch(
+                    connection,
+                    "SELECT doc_id, text FROM document WHERE doc_id BETWEEN ? AND ? ORDER BY doc_id",
+                    (int(some[0]), int(some[-1])),
+                )
+                doc_ids += [doc_id for doc_id, _ in rows]
+                counts.append(analyzer(language).count([text for _, text in rows]))
+                advance(len(rows))
+            every = WordCounts.concatenate(counts)
+            return group_words(np.array(doc_ids, np.int64), every, passages.passage_ids, starts)
+
+        set_language(connection, language)
+        merge_all(connection, layout, words_of)
+
+
+def reencode(
+    session: Session, model: object, language: str | EllipsisType | None, advance: Callable[[int], object]
+) -> None:
     """Encode all documents of a session's file again with ``model``, and let the session go on with it.
 
     Raises:
@@ -38,7 +75,7 @@ def reencode(session: Session, model: object, advance: Callable[[int], object]) 
     new_model = FileModel(model)
     live = session.connections
     side_path = ":memory:" if live.memory else f"{session.path}.reencode"
-    with live.outside_transaction(), closing(_open_side(session, side_path, model, new_model)) as side:
+    with live.outside_transaction(), closing(_open_side(session, side_path, model, new_model, language)) as side:
         _renumber(live, side.connections)
         for attempt in range(ATTEMPTS):
             version = _catch_up(live, side, advance if attempt == 0 else lambda _: None)
@@ -57,10 +94,13 @@ def reencode(session: Session, model: object, advance: Callable[[int], object]) 
         session.models.use(new_model, read_meta(connection))
 
 
-def _open_side(session: Session, side_path: str, model: object, new_model: FileModel) -> Session:
+def _open_side(
+    session: Session, side_path: str, model: object, new_model: FileModel, language: str | EllipsisType | None
+) -> Session:
     meta = session.meta
     layout = meta.layout
-    settings = Settings(meta.min_weight, layout.tail_size, layout.segment_size, layout.bm25)
+    language = layout.language if isinstance(language, EllipsisType) else language
+    settings = Settings(meta.min_weight, layout.tail_size, layout.segment_size, layout.bm25, language)
 
     def create() -> Session:
         side = Session(side_path, FileModels(model, session.models.dense.given(meta)), settings)
@@ -103,7 +143,10 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
         documents = new_documents(texts, ids, [json.loads(text) for text in metadata], None, vocabulary_size)
         ingest(target, documents, lambda *_: None)
         advance(len(batch))
-    with side.connections.write() as connection:
+    with live.read() as reading, side.connections.write() as connection:
+        rows = fetch(reading, "SELECT * FROM feedback")
+        connection.execute("DELETE FROM feedback")
+        connection.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", rows)
         gone = [id for (id,) in fetch(connection, "SELECT id FROM document") if id not in known]
         table.remove(connection, side.meta.layout, table.places(connection, gone))
     return version

@@ -29,6 +29,7 @@ from spladelite.index import dense_blocks as dense
 from spladelite.index.passages import Layout, read_passages
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import read_meta
+from spladelite.index.words import analyzer
 from spladelite.records import Finding
 from spladelite.session import Session
 from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
@@ -79,6 +80,8 @@ def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileMode
 def _copy_settings(damaged: apsw.Connection, target: apsw.Connection) -> None:
     target.executemany("INSERT INTO meta VALUES (?, ?)", fetch(damaged, "SELECT key, value FROM meta"))
     target.executemany("INSERT INTO term VALUES (?, ?)", fetch(damaged, "SELECT term_id, term FROM term"))
+    with suppress(*_UNREADABLE):
+        target.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", fetch(damaged, "SELECT * FROM feedback"))
     for field in metadata_index_fields(damaged):
         target.execute(metadata_index_sql(field))
 
@@ -182,6 +185,9 @@ def _stored_vectors(
         vectors = dense.read_vectors(damaged, found.passage_ids, layout.dimension) if layout.dimension else None
         if vectors is not None and vectors.shape[0] and bool((vectors != vectors).any()):
             return None
-        return EncodedDocuments([document], [[(start, end) for start, end in rows]], found.vectors, vectors)
+        words = analyzer(layout.language).count([document.text]) if layout.bm25 else None
+        unread = bool(damaged.execute("SELECT 1 FROM unread WHERE doc_id = ?", (doc_id,)).get)
+        spans = [[(start, end) for start, end in rows]]
+        return EncodedDocuments([document], spans, found.vectors, vectors, words, [unread])
     except _UNREADABLE:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 
 from spladelite.index.kernels import KERNEL
+from spladelite.index.scoring import WORD
 from spladelite.index.settings import Meta
 from spladelite.records import Stats
 
@@ -16,12 +17,12 @@ _PARTS = {
     "segment": "segments",
     "tombstone": "segments",
     "term": "vocabulary",
-    "document_text_config": "bm25",
-    "document_text_data": "bm25",
-    "document_text_docsize": "bm25",
-    "document_text_idx": "bm25",
+    "document_words": "segments",
     "dense_block": "dense",
 }
+
+
+ROW_BYTES = 40  # what a posting row takes besides its list, its entry in the primary key included
 
 
 def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
@@ -36,13 +37,22 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
     for name, size in connection.execute("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE"):
         part = _PARTS.get(name, "indexes")
         sizes[part] = sizes.get(part, 0) + size
+    # Words share a table with SPLADE's terms: their rows are told apart by what is in them.
+    words, word_bytes = connection.execute(
+        "SELECT coalesce(sum(count), 0), total(length(postings) + ?) FROM posting WHERE term_id >= ?", (ROW_BYTES, WORD)
+    ).get
+    sizes["bm25"] = min(int(word_bytes), sizes["postings"])
+    sizes["postings"] -= sizes["bm25"]
     return Stats(
         documents=documents,
         passages=passages,
-        postings=connection.execute("SELECT coalesce(sum(count), 0) FROM posting").get,
+        postings=connection.execute("SELECT coalesce(sum(count), 0) FROM posting WHERE term_id < ?", (WORD,)).get,
         segments=segments,
         tail=tail,
         dead=connection.execute("SELECT coalesce(sum(deleted), 0) FROM tombstone").get,
+        word_postings=words,
+        unread=connection.execute("SELECT count(*) FROM unread").get,
+        language=meta.layout.language if meta.layout.bm25 else None,
         active_terms=entries / passages if passages else 0.0,
         model=meta.model,
         fingerprint=meta.fingerprint,
