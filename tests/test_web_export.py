@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ TEXTS = {
     "cat": "The cat sleeps on the warm windowsill, cats do.",
     "penguin": "Penguins huddle together in the Antarctic winter.",
     "script": "<script>alert('x')</script> & <b>bold</b> \"quoted\" text about browsers and HTML injection.",
-    "accents": "Crème brûlée à la Café de Flore — naïve Zürich, İstanbul, ΣΊΣΥΦΟΣ; 東京タワー.",
+    "accents": "Crème brûlée à la Café de Flore — naïve Zürich, ΣΊΣΥΦΟΣ; 東京タワー.",
     "code": "def read_file(path): return open(path).read()  # HTTPServer v1.2.3, mail a.b@example.org",
     "emoji": "🎉🎉 The party starts at eight, bring 👩‍👩‍👧 and a cake 🎂.",
     "long": LONG * 12,
@@ -48,7 +48,6 @@ QUERIES = [
     "bread",
     "the price of gold",
     "Who keeps the lighthouse lamp in a storm?",
-    "geese " * 150 + " and the almanac in spring, " + "a cat sleeping " * 100,
     "html injection",
     "Café crème İstanbul 東京",
     "[SEP] [UNK] 🎉",
@@ -56,6 +55,7 @@ QUERIES = [
     "",
     "   ",
 ]
+LONG_QUERY = "geese " * 150 + " and the almanac in spring, " + "a cat sleeping " * 50  # more than one window
 FILTERS: list[dict[str, Any]] = [
     {"year": {"$gte": 1992}},
     {"year": 1991},
@@ -242,39 +242,81 @@ def hits(db: SpladeLite, query: Any, **options: Any) -> list[dict[str, Any]]:
     return found
 
 
+# A query, options in JavaScript, and in Python where they are others.
+Case = tuple[Any, dict[str, Any], dict[str, Any]]
+
+
 def cases(db: SpladeLite) -> list[dict[str, Any]]:
     """Searches with what Python finds, as JSON."""
-    made: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for query in QUERIES:
-        for encoder in ("idf", "model"):
-            python = {"encoder": None if encoder == "model" else encoder}
-            made.append(({"query": query, "options": {"encoder": encoder, "k": 5}}, {"query": query, "k": 5, **python}))
+    made: list[Case] = []
+    made += modes(QUERIES)
+    made.append((LONG_QUERY, {"mode": "splade", "encoder": "model"}, {"encoder": None}))
+    query = "the year of bread and a car"
     for where in FILTERS:
-        options: dict[str, Any] = {"encoder": "idf", "k": 50, "where": where}
-        made.append(
-            (
-                {"query": "the year of bread and a car", "options": options},
-                {"query": "the year of bread and a car", **options},
-            )
-        )
-    made.append(({"query": {"2482": 1.5, "7852": 0.5}, "options": {}}, {"query": {2482: 1.5, 7852: 0.5}}))
-    made.append(
-        (
-            {"query": "bread", "options": {"minScore": 3, "k": 50}},
-            {"query": "bread", "min_score": 3, "k": 50, "encoder": "idf"},
-        )
-    )
-    return [{**case, "hits": hits(db, **python)} for case, python in made]
+        made += [
+            (query, {"mode": mode, "encoder": "idf", "k": 50, "where": where}, {}) for mode in ("splade", "hybrid")
+        ]
+    made.append((query, {"mode": "hybrid", "encoder": "idf", "fusion": "rrf"}, {}))
+    made.append((query, {"mode": "hybrid", "encoder": "idf", "weights": {"splade": 0.2, "bm25": 3}}, {}))
+    made.append((query, {"mode": "hybrid", "weights": {"bm25": 1}}, {}))
+    made.append((query, {"mode": "hybrid", "weights": {"splade": 1}, "encoder": "idf"}, {}))
+    made.append((query, {"encoder": "idf"}, {"mode": "hybrid"}))
+    vector: Any = {2482: 1.5, 7852: 0.5}
+    made.append((vector, {}, {"mode": "splade"}))
+    for mode in ("splade", "bm25", "hybrid"):
+        least = 0.5 if mode == "hybrid" else 3
+        idf = {} if mode == "bm25" else {"encoder": "idf"}
+        made.append((query, {"mode": mode, **idf, "minScore": least, "k": 50}, {"min_score": least}))
+    return found_by_python(db, made)
+
+
+def modes(queries: Sequence[str]) -> list[Case]:
+    """Each query in each mode and with each encoder."""
+    made: list[Case] = []
+    for query in queries:
+        for mode in ("splade", "bm25", "hybrid"):
+            for encoder in ("model", "idf")[: 1 if mode == "bm25" else 2]:
+                options: dict[str, Any] = {"mode": mode, "encoder": encoder, "k": 5}
+                python = {"encoder": encoder if encoder == "idf" and mode != "bm25" else None}
+                made.append((query, options, python))
+    return made
+
+
+def found_by_python(db: SpladeLite, made: Sequence[Case]) -> list[dict[str, Any]]:
+    found = []
+    for query, options, python in made:
+        arguments = {key: value for key, value in (options | python).items() if key != "minScore"}
+        found.append({"query": query, "options": options, "hits": hits(db, query, **arguments)})
+    return found
 
 
 def explanations(db: SpladeLite) -> list[dict[str, Any]]:
     made = []
     for query in QUERIES[:4]:
-        for hit in db.search(query, k=3, encoder="idf"):
-            terms = db.explain(query, hit.id, encoder="idf").terms
+        for hit in db.search(query, k=3, encoder="idf", mode="hybrid"):
+            explanation = db.explain(query, hit.id, encoder="idf", mode="hybrid")
+            terms = explanation.terms
             rows = [[term.term, term.query_weight, term.document_weight, term.contribution] for term in terms]
-            made.append({"query": query, "id": hit.id, "terms": rows})
+            parts = [[part.part, part.score, part.contribution, dict(part.words)] for part in explanation.parts]
+            made.append({"query": query, "id": hit.id, "terms": rows, "parts": parts})
     return made
+
+
+def russian(tmp_path: Path) -> list[dict[str, Any]]:
+    """A database of another language, with words of English and of a third one, and constructors' names."""
+    with SpladeLite(tmp_path / "russian.db", language="russian") as db:
+        db.add(
+            [
+                "В городах строили новые дома и дороги.",
+                "Кошки и собаки живут в домах людей.",
+                "The engines were running, hasOwnProperty and constructor are names.",
+                "القطط تنام في البيوت",
+            ],
+            ids=["cities", "pets", "engines", "arabic"],
+        )
+        db.export_web(tmp_path / "russian")
+        queries = ["город и дома", "дом собаки", "engine constructor", "قطط البيت", "домах"]
+        return found_by_python(db, [(query, {"mode": "bm25"}, {}) for query in queries])
 
 
 def node() -> str:
@@ -288,7 +330,12 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
     database.export(tmp_path / "slim.db", slim=True)
     with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
         slim.export_web(tmp_path / "slim")
-        expected = {"cases": cases(database), "explanations": explanations(database), "slim": cases(slim)}
+        expected = {
+            "cases": cases(database),
+            "explanations": explanations(database),
+            "slim": found_by_python(slim, modes(QUERIES[:4])),
+            "russian": russian(tmp_path),
+        }
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     shutil.copytree(site, tmp_path / "site")
     with SpladeLite(":memory:") as empty:

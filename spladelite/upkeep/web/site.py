@@ -22,12 +22,15 @@ import apsw
 import numpy as np
 
 from spladelite.errors import InvalidInput
+from spladelite.index.scoring import K1, WORD, B
 from spladelite.index.snapshot import Snapshot
+from spladelite.index.words import analyzer
 from spladelite.records import WebExport
 from spladelite.upkeep.web.columns import MAX_FIELDS, Columns
 from spladelite.upkeep.web.contents import StoredDocument, number_passages, stored_documents, term_lists
 from spladelite.upkeep.web.encoder import WebEncoder
 from spladelite.upkeep.web.lists import encode_list, varints
+from spladelite.upkeep.web.words import Stems, WordLists, distances
 
 FORMAT = 1
 CONTENTS = "database.json"
@@ -104,15 +107,27 @@ def export_site(
         notes = [encoder.note] if encoder.note else []
         numbering = number_passages(snapshot)
         passages = len(numbering.passage_ids)
+        columns = Columns()
+        stems = Stems(meta.layout.language if meta.layout.bm25 else None)
+        documents = _seen(stored_documents(connection, numbering), columns, stems, advance)
+        blocks, per_document = _write_texts(file("texts"), documents)
+        firsts = np.concatenate([[0], np.cumsum(per_document, dtype=np.int64)])
         vocabulary = meta.layout.vocabulary_size
         counts, dead = np.zeros(vocabulary, np.int64), np.zeros(vocabulary, np.int64)
+        words = WordLists(len(per_document))
         for postings in term_lists(connection, snapshot, numbering):
-            counts[postings.term], dead[postings.term] = len(postings.passages), postings.dead
-            if len(postings.passages):
-                file("lists").append(encode_list(postings.passages, passages, postings.impacts.tobytes()))
+            if not len(postings.passages):
+                content = b""
+            elif postings.term & WORD:
+                of_documents = np.searchsorted(firsts, postings.passages)
+                content = words.add(postings.term ^ WORD, of_documents, postings.impacts)
+            else:
+                content = encode_list(postings.passages, passages, postings.impacts.tobytes())
+            if content:
+                file("lists").append(content)
+            if not postings.term & WORD:
+                counts[postings.term], dead[postings.term] = len(postings.passages), postings.dead
         file("scales").append(_zipped(_planes(numbering.scales)))
-        columns = Columns()
-        blocks, per_document = _write_texts(file("texts"), stored_documents(connection, numbering), columns, advance)
         fields = []
         for path, distinct, column in columns.encoded():
             zipped = _zipped(column)
@@ -132,6 +147,7 @@ def export_site(
             "encoder": encoder.settings,
             "fields": fields,
             "otherFields": len(columns) > MAX_FIELDS,
+            "words": None,
         }
         sections = {
             "counts": varints(counts),
@@ -139,6 +155,21 @@ def export_site(
             "blocks": varints(list(chain.from_iterable(blocks))),
             "documents": varints(per_document) if passages > len(per_document) else b"",
         }
+        if numbering.lengths is not None:
+            file("lengths").append(_zipped(varints(numbering.lengths[firsts[:-1]])))
+            if stems.found:
+                file("stems").append(_zipped(json.dumps(stems.found, ensure_ascii=False).encode()))
+            buckets = words.buckets()
+            for bucket in buckets:
+                file("words").append(bucket)
+            header["words"] = _word_settings(meta.layout.language, snapshot.average_length)
+            sections |= {
+                "buckets": varints([len(bucket) for bucket in buckets]),
+                "frequent": varints([len(words.frequent.ids)])
+                + varints(distances(words.frequent.ids, 0))
+                + varints(words.frequent.counts)
+                + varints(words.frequent.totals),
+            }
         file("boot").append(_zipped(_container(header, sections)))
         contents: dict[str, Any] = {
             "format": FORMAT,
@@ -160,9 +191,28 @@ def export_site(
     return WebExport(len(per_document), passages, len(written), sum(written), tuple(notes))
 
 
-def _write_texts(
-    file: _File, documents: Iterator[StoredDocument], columns: Columns, advance: Callable[[int], object]
-) -> tuple[list[tuple[int, int]], list[int]]:
+def _word_settings(language: str | None, average_length: float) -> dict[str, Any]:
+    return {
+        "language": language,
+        "stopWords": sorted(analyzer(language).stop_words),
+        "k1": K1,
+        "b": B,
+        "averageLength": average_length,
+    }
+
+
+def _seen(
+    documents: Iterator[StoredDocument], columns: Columns, stems: Stems, advance: Callable[[int], object]
+) -> Iterator[StoredDocument]:
+    """The same documents, noting their metadata and stems."""
+    for document in documents:
+        columns.add(document.metadata)
+        stems.note(document.text)
+        yield document
+        advance(1)
+
+
+def _write_texts(file: _File, documents: Iterator[StoredDocument]) -> tuple[list[tuple[int, int]], list[int]]:
     """Write blocks of passages' texts; gives (passages, bytes) of each, and how many passages each document has."""
     blocks: list[tuple[int, int]] = []
     per_document: list[int] = []
@@ -179,7 +229,6 @@ def _write_texts(
             block, passages, size = [], 0, 0
 
     for number, document in enumerate(documents):
-        columns.add(document.metadata)
         per_document.append(len(document.spans))
         pieces = _pieces(document)
         for first, piece in enumerate(pieces):
@@ -190,7 +239,6 @@ def _write_texts(
             block[-1][4].append(piece)
             passages += 1
             size += len(piece[2])
-        advance(1)
     finish()
     return blocks, per_document
 
