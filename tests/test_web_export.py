@@ -421,12 +421,12 @@ def test_the_page_searches_explains_and_filters(page: Any, site: Path) -> None:
         assert "The best" in page.get_by_role("status").text_content()
         page.locator("#hits li").first.get_by_text("Why: score").click()
         page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).wait_for()
-        page.get_by_text("SPLADE", exact=True).click()
+        page.get_by_label("SPLADE encoder").check()
         page.locator("#hits .why .added").first.wait_for(state="attached")
-        assert "way=model" in page.url
+        assert "way=full" in page.url
         page.get_by_text("Filters").click()
         page.get_by_label("kind").select_option(index=1)
-        page.wait_for_function("document.querySelectorAll('#hits li').length < 10")
+        page.locator("#hits li").nth(5).wait_for(state="detached")
         page.reload()
         page.locator("#hits li").first.wait_for()
         assert page.get_by_role("searchbox").input_value() == "bread to cut"
@@ -461,7 +461,7 @@ def test_kept_for_use_without_a_network(page: Any, site: Path) -> None:
         page.get_by_role("button", name="Works without a network").wait_for()
         page.evaluate("navigator.serviceWorker.ready.then(() => new Promise((done) => setTimeout(done, 200)))")
     page.context.set_offline(True)
-    page.goto(f"{address}?q=geese+on+rocks&way=model")
+    page.goto(f"{address}?q=geese+on+rocks&way=full")
     page.locator("#hits li").first.wait_for()
     assert page.locator("#hits h2").first.text_content() == "long"
 
