@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spladelite import InvalidInput, SpladeLite
 from spladelite.errors import InvalidVector, WrongType
-from spladelite.search.fusion import FUSIONS, Ranking, check_weights, default_weights, fuse
+from spladelite.search.fusion import FUSIONS, check_weights, default_weights, fuse, threshold
 
 TEXTS = {
     "gzip": "Compress files with gzip to save disk space.",
@@ -23,58 +23,63 @@ TEXTS = {
 }
 
 
-def ranking(scores: dict[int, float]) -> Ranking:
-    ordered = sorted(scores.items(), key=lambda item: -item[1])
-    return Ranking(np.array([i for i, _ in ordered], np.int64), np.array([s for _, s in ordered], np.float32))
+IDS = np.array([1, 2, 3])
 
 
 def test_convex_by_hand() -> None:
-    parts = {"splade": ranking({1: 10.0, 2: 5.0}), "bm25": ranking({2: 4.0, 3: 1.0})}
-    fused = fuse(parts, {"splade": 0.75, "bm25": 0.25}, 10)
+    scores = {"splade": np.array([10, 5, 0], np.float32), "bm25": np.array([0, 4, 1], np.float32)}
+    fused = fuse(IDS, scores, {"splade": 0.75, "bm25": 0.25}, 10, "convex", {"splade": 10, "bm25": 4})
     assert fused.ids.tolist() == [1, 2, 3]
     assert fused.scores.tolist() == pytest.approx([0.75, 0.375 + 0.25, 0.0625])
     assert fused.contributions["bm25"].tolist() == pytest.approx([0.0, 0.25, 0.0625])
+    assert threshold({"splade": 5.0}, {"splade": 0.75, "bm25": 0.25}, {"splade": 10, "bm25": 4}) == 0.375
 
 
 def test_rrf_by_hand() -> None:
-    parts = {"splade": ranking({1: 10.0, 2: 5.0}), "bm25": ranking({2: 4.0, 3: 1.0})}
-    fused = fuse(parts, {"splade": 1.0, "bm25": 1.0}, 2, "rrf")
+    scores = {"splade": np.array([10, 5, 0], np.float32), "bm25": np.array([0, 4, 1], np.float32)}
+    fused = fuse(IDS, scores, {"splade": 1.0, "bm25": 1.0}, 2, "rrf", {"splade": 10, "bm25": 4})
     assert fused.ids.tolist() == [2, 1]
     assert fused.scores.tolist() == pytest.approx([1 / 61 + 1 / 62, 1 / 61])
 
 
-scores = st.dictionaries(st.integers(1, 20), st.integers(-2, 9).map(float), max_size=12)
+def test_a_document_that_only_a_negative_dense_score_speaks_for_is_found() -> None:
+    scores = {"splade": np.array([3, 0, 0], np.float32), "dense": np.array([0.5, -0.2, np.nan], np.float32)}
+    fused = fuse(IDS, scores, {"splade": 0.5, "dense": 0.5}, 10, "convex", {"splade": 3, "dense": 0.5})
+    assert fused.ids.tolist() == [1, 2]
+    assert fused.scores.tolist() == pytest.approx([1.0, -0.2])
 
 
-@given(scores, scores, st.floats(0.1, 2), st.integers(1, 25), st.sampled_from(FUSIONS))
-def test_fusion_equals_a_loop(a: dict[int, float], b: dict[int, float], weight: float, k: int, fusion: str) -> None:
-    parts = {"splade": ranking(a), "dense": ranking(b)}
-    weights = {"splade": weight, "dense": 1.0}
+part_scores = st.lists(st.integers(0, 9).map(float), min_size=12, max_size=12)
+
+
+@given(part_scores, part_scores, st.floats(0.1, 2), st.integers(1, 25), st.sampled_from(FUSIONS))
+def test_fusion_equals_a_loop(a: list[float], b: list[float], weight: float, k: int, fusion: str) -> None:
+    parts = {"splade": a, "bm25": b}
+    weights = {"splade": weight, "bm25": 1.0}
     expected: dict[int, float] = {}
     for name, part in parts.items():
-        for rank, (i, score) in enumerate(zip(part.ids.tolist(), part.scores.tolist(), strict=True), 1):
-            best = part.scores[0]
-            value = 1 / (60 + rank) if fusion == "rrf" else max(score, 0) / best if best > 0 else 0.0
+        ranked = sorted((i for i in range(12) if part[i] > 0), key=lambda i: (-part[i], i))
+        for rank, i in enumerate(ranked, 1):
+            value = 1 / (60 + rank) if fusion == "rrf" else part[i] / max(part)
             expected[i] = expected.get(i, 0.0) + weights[name] * value
-    fused = fuse(parts, weights, k, fusion)
-    positive = {i: score for i, score in expected.items() if score > 0}
-    assert len(fused.ids) == min(k, len(positive))
-    assert fused.scores.tolist() == pytest.approx(sorted(positive.values(), reverse=True)[:k], rel=1e-5)
+    scores = {name: np.array(part, np.float32) for name, part in parts.items()}
+    fused = fuse(np.arange(12), scores, weights, k, fusion, {name: max(part) for name, part in parts.items()})
+    assert len(fused.ids) == min(k, len(expected))
+    assert fused.scores.tolist() == pytest.approx(sorted(expected.values(), reverse=True)[:k], rel=1e-5)
     for i, score in zip(fused.ids.tolist(), fused.scores.tolist(), strict=True):
-        assert score == pytest.approx(positive[i], rel=1e-5)
-    assert sum(fused.contributions.values()).tolist() == pytest.approx(fused.scores.tolist())  # type: ignore[union-attr]
+        assert score == pytest.approx(expected[i], rel=1e-5)
     order = list(zip((-fused.scores).tolist(), fused.ids.tolist(), strict=True))
     assert order == sorted(order)
 
 
 def test_default_weights() -> None:
-    assert default_weights({"splade": 1, "bm25": 1}, 3) == pytest.approx({"splade": 11 / 14, "bm25": 3 / 14})
-    assert default_weights({"splade": 1, "bm25": 1}, 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
-    assert default_weights({"splade": 1, "bm25": 1, "dense": 1}, 7) == pytest.approx(
+    assert default_weights(("splade", "bm25"), 3) == pytest.approx({"splade": 11 / 14, "bm25": 3 / 14})
+    assert default_weights(("splade", "bm25"), 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
+    assert default_weights(("splade", "bm25", "dense"), 7) == pytest.approx(
         {"splade": 0.375, "bm25": 0.25, "dense": 0.375}
     )
-    assert default_weights({"splade": 1, "dense": 1}, 6) == {"splade": 0.5, "dense": 0.5}
-    assert default_weights({"bm25": 1}, 2) == {"bm25": 1.0}
+    assert default_weights(("splade", "dense"), 6) == {"splade": 0.5, "dense": 0.5}
+    assert default_weights(("bm25",), 2) == {"bm25": 1.0}
 
 
 @pytest.mark.parametrize("weights", [{}, {"bm": 1}, {"splade": -1}, {"splade": float("nan")}, {"splade": 0, "bm25": 0}])
@@ -97,10 +102,11 @@ def filled(db: SpladeLite) -> SpladeLite:
 
 def test_a_hybrid_is_its_parts(filled: SpladeLite) -> None:
     query = "shrink files to save space"
-    splade = {hit.id: hit.score for hit in filled.search(query)}
+    splade = {hit.id: hit.score for hit in filled.search(query, mode="splade")}
     bm25 = {hit.id: hit.score for hit in filled.search(query, mode="bm25")}
-    weights = default_weights({"splade": 1, "bm25": 1}, 4)
-    hits = filled.search(query, mode="hybrid")
+    weights = default_weights(("splade", "bm25"), 4)
+    hits = filled.search(query)
+    assert hits == filled.search(query, mode="hybrid")
     for hit in hits:
         expected = weights["splade"] * splade.get(hit.id, 0) / max(splade.values())
         expected += weights["bm25"] * bm25.get(hit.id, 0) / max(bm25.values())
@@ -108,6 +114,38 @@ def test_a_hybrid_is_its_parts(filled: SpladeLite) -> None:
     assert {hit.id for hit in hits} == splade.keys() | bm25.keys()
     assert hits[0].id in ("gzip", "zip")
     assert filled.search_many([query, "later"], mode="hybrid") == [hits, filled.search("later", mode="hybrid")]
+
+
+@pytest.mark.parametrize("depth", [1, 7, 100])
+def test_a_hybrid_is_exact(depth: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spladelite.search.hybrid.DEPTH", depth)
+    rng = np.random.default_rng(depth)
+    words = [f"word{i}" for i in range(40)]
+    texts = [" ".join(rng.choice(words, rng.integers(3, 30), p=np.linspace(1, 9, 40) / 200)) for _ in range(300)]
+    texts[10] = "word0 " * 3000  # several passages
+    with SpladeLite(path, tail_size=32, segment_size=128) as db:
+        db.add(texts, ids=map(str, range(300)), metadata=[{"n": i} for i in range(300)])
+        db.delete([str(i) for i in range(0, 300, 9)])
+        for query in ("word0 word3", "word39", "word1 word5 word20 word38 word2 word30"):
+            parts = {
+                mode: {hit.id: hit.score for hit in db.search(query, k=300, mode=mode)} for mode in ("splade", "bm25")
+            }
+            weights = default_weights(("splade", "bm25"), len(query.split()))
+            expected = {
+                id: sum(weights[name] * part.get(id, 0) / max(part.values()) for name, part in parts.items())
+                for id in parts["splade"] | parts["bm25"]
+            }
+            ranked = sorted(expected, key=lambda name: -expected[name])
+            for k in (1, 5, 40):
+                hits = db.search(query, k=k)
+                assert [hit.score for hit in hits] == pytest.approx([expected[id] for id in ranked[:k]], rel=1e-5)
+                assert all(hit.score == pytest.approx(expected[hit.id], rel=1e-5) for hit in hits)
+                for limit in (10, 150, 290):  # a filter leaves the scores alone
+                    where = f"metadata ->> 'n' < {limit} -- {k} {query}"
+                    among = [id for id in ranked if int(id) < limit][:k]
+                    for _ in range(2):
+                        hits = db.search(query, k=k, where=where)
+                        assert [hit.score for hit in hits] == pytest.approx([expected[id] for id in among], rel=1e-5)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -142,7 +180,7 @@ def test_arguments_that_do_not_fit(filled: SpladeLite) -> None:
     with pytest.raises(InvalidInput, match="fusion is 'sum'"):
         filled.search("x", mode="hybrid", fusion="sum")
     with pytest.raises(InvalidInput, match="weights are for mode='hybrid'"):
-        filled.search("x", weights={"splade": 1})
+        filled.search("x", mode="splade", weights={"splade": 1})
     with pytest.raises(InvalidInput, match="this search has none"):
         filled.search("x", mode="bm25", encoder="idf")
     with pytest.raises(WrongType, match="need a text"):

@@ -21,8 +21,13 @@ Query = tuple[list[SegmentQuery], list[float]]
 Result = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
-def random_parts(seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool) -> Query:
-    """Segments of the given sizes; ``coarse`` makes ties likely, ``several`` gives documents several passages."""
+def random_parts(
+    seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool, words: bool = False
+) -> Query:
+    """Segments of the given sizes; ``coarse`` makes ties likely, ``several`` gives documents several passages.
+
+    ``words`` makes them lists of words, for BM25.
+    """
     rng = np.random.default_rng(seed)
     weights = rng.choice([0.5, 1.0], terms) if coarse else rng.uniform(0.01, 3, terms)
     parts = []
@@ -45,7 +50,11 @@ def random_parts(seed: int, sizes: list[int], terms: int, coarse: bool, several:
             impacts = rng.integers(1, 4 if coarse else 256, len(ordinals)).astype(np.uint8)
             lists.append(postings.in_memory(ordinals, impacts, size))
         allowed = (rng.random(size) < 0.5).astype(np.uint8) if masked else None
-        parts.append(SegmentQuery(segment, allowed, lists))
+        norms = None
+        if words:
+            norms = np.ones(postings.MAX_SEGMENT, np.float32)
+            norms[:size] = rng.choice([0.5, 1.5], size) if coarse else rng.uniform(0.3, 4, size)
+        parts.append(SegmentQuery(segment, allowed, lists, norms))
     return parts, weights.tolist()
 
 
@@ -59,12 +68,17 @@ def dictionary_top_k(
         for weight, blob in zip(weights, part.lists, strict=True):
             ordinals, impacts = postings.split(blob, len(part.segment))
             for ordinal, impact in zip(ordinals.tolist(), impacts.tolist(), strict=True):
-                sums[ordinal] = sums.get(ordinal, np.float32(0)) + np.float32(weight) * np.float32(impact)
+                value = np.float32(impact)
+                if part.norms is not None:
+                    value = value / (value + part.norms[ordinal])
+                sums[ordinal] = sums.get(ordinal, np.float32(0)) + np.float32(weight) * value
         for ordinal, total in sums.items():
-            score = float(total * part.segment.scales[ordinal])
+            score = float(total if part.norms is not None else total * part.segment.scales[ordinal])
             if (part.allowed is not None and not part.allowed[ordinal]) or score <= 0 or score < np.float32(min_score):
                 continue
-            document = ordinal if part.segment.document_of is None else int(part.segment.document_of[ordinal])
+            document = ordinal
+            if part.norms is None and part.segment.document_of is not None:
+                document = int(part.segment.document_of[ordinal])
             candidate = (-score, int(part.segment.passage_ids[ordinal]))
             best[number, document] = min(best.get((number, document), candidate), candidate)
     return [(passage_id, -negative) for negative, passage_id in sorted(best.values())[:k]]
@@ -89,16 +103,29 @@ def test_the_seat_takes_the_compiled_kernel() -> None:
     coarse=st.booleans(),
     several=st.booleans(),
     masked=st.booleans(),
+    words=st.booleans(),
     k=st.sampled_from([1, 2, 3, 10, 1000]),
     min_score=st.sampled_from([0.0, 0.5, 1.5, 100.0]),
 )
 def test_three_ways_to_the_same_hits(
-    seed: int, sizes: list[int], terms: int, coarse: bool, several: bool, masked: bool, k: int, min_score: float
+    seed: int,
+    sizes: list[int],
+    terms: int,
+    coarse: bool,
+    several: bool,
+    masked: bool,
+    words: bool,
+    k: int,
+    min_score: float,
 ) -> None:
-    query = random_parts(seed, sizes, terms, coarse, several, masked)
+    query = random_parts(seed, sizes, terms, coarse, several, masked, words)
     expected = search.top_k(*query, k, min_score)
     assert list(zip(expected[0].tolist(), expected[1].tolist(), strict=True)) == dictionary_top_k(*query, k, min_score)
     assert_same(compiled.top_k(*query, k, min_score), expected)
+    rng = np.random.default_rng(seed)
+    wanted = [np.sort(rng.choice(size, rng.integers(0, size + 1), replace=False)).astype(np.uint16) for size in sizes]
+    for found, right in zip(compiled.scores_at(*query, wanted), search.scores_at(*query, wanted), strict=True):
+        np.testing.assert_array_equal(found.view(np.uint32), right.view(np.uint32))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,7 +133,8 @@ def test_three_ways_to_the_same_hits(
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("k", [1, 10, 1000, 10**12])
 def test_same_hits_over_many_windows(seed: int, coarse: bool, several: bool, k: int) -> None:
-    query = random_parts(seed, [65_536, 8_192, 20_001], 6, coarse, several, masked=seed % 2 == 1)
+    sizes = [65_536, 8_192, 20_001]
+    query = random_parts(seed, sizes, 6, coarse, several, masked=seed % 2 == 1, words=seed > 1)
     assert_same(compiled.top_k(*query, k), search.top_k(*query, min(k, 10**6)))
 
 
@@ -163,6 +191,11 @@ def test_a_segment_beyond_uint16_and_lists_that_are_not_bytes_are_refused() -> N
     for wrong in ("abc", None):
         with pytest.raises(TypeError):
             compiled.top_k([SegmentQuery(small, None, [wrong])], [1.0], 1)  # type: ignore[list-item]
+    norms = np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="differ in length"):
+        compiled.top_k([SegmentQuery(small, None, [b"\0\5"], norms)], [1.0], 1)
+    with pytest.raises(ValueError, match="ordinal 2 in a segment of 2"):
+        compiled.scores_at([SegmentQuery(small, None, [b"\0\5"])], [1.0], [np.array([0, 2], np.uint16)])
     with pytest.raises(ValueError, match="2 posting lists for 1 weights"):
         compiled.top_k([SegmentQuery(small, None, [b"", b""])], [1.0], 1)
     with pytest.raises(ValueError, match="k must be at least 1"):

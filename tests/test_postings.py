@@ -39,7 +39,9 @@ def test_decode_undoes_encode(case: tuple[int, list[tuple[int, int]]]) -> None:
 
 def test_the_bytes_are_as_the_grammar_says() -> None:
     one = encode(*as_list([(258, 9)]), 300)
-    assert one == bytes([2, 0b01_0_00000, 9])
+    assert one == bytes([2, 1, 9])
+    few = encode(*as_list([(300 * i, i) for i in range(1, 38)]), postings.MAX_SEGMENT)
+    assert few == np.arange(300, 300 * 38, 300, dtype="<u2").tobytes() + bytes(range(1, 38))
     five = encode(*as_list([(1, 7), (2, 8), (3, 9), (256, 10), (299, 11)]), 300)
     assert five == bytes([1, 2, 3, 0, 43, 0b1110_110_0, 7, 8, 9, 10, 11])
 
@@ -60,15 +62,16 @@ def test_a_full_segment_of_the_largest_size() -> None:
         (b"\0" * 35, 1, 65_537, "1 postings in a segment of 65537"),
         (b"\0\x80", 1, 3, "2 bytes where 1 postings take 3"),
         (b"\0\x80\1\1", 1, 3, "4 bytes where 1 postings take 3"),
-        (b"\0\0\1", 1, 3, "do not add up"),
-        (b"\0\xc0\1", 1, 3, "do not add up"),
-        (b"\3\x80\1", 1, 3, "ordinal 3 in a segment of 3"),
-        (b"\0\x20\1", 1, 300, "ordinal 512 in a segment of 300"),
-        (b"\0\1\1", 1, 65_536, "3 bytes where 1 postings take 35"),
-        (b"\0" + b"\0" * 32 + b"\x40" + b"\1", 1, 65_536, "ordinal 65792"),
+        (b"\0\1\0\1\1", 2, 3, "do not add up"),
+        (b"\0\1\xe0\1\1", 2, 3, "do not add up"),
+        (b"\3\0\1", 1, 3, "ordinal 3 in a segment of 3"),
+        (b"\0\2\1", 1, 300, "ordinal 512 in a segment of 300"),
+        (b"\0\1\2\x38\1\1\1", 3, 300, "ordinal 514 in a segment of 300"),
+        (b"\0" * 114, 38, 65_536, "114 bytes where 38 postings take 113"),
+        (b"\0" * 74 + b"\1" * 37, 37, 65_536, "do not ascend"),
         (b"\1\0\xc0\1\1", 2, 3, "do not ascend"),
         (b"\1\1\xc0\1\1", 2, 3, "do not ascend"),
-        (b"\1\x80\0", 1, 3, "impact of 0"),
+        (b"\1\0\0", 1, 3, "impact of 0"),
     ],
 )
 def test_each_contradiction_is_named(blob: bytes, count: int, size: int, complaint: str) -> None:
@@ -92,3 +95,38 @@ def test_invert_is_the_transpose(rows: list[dict[int, int]]) -> None:
     assert found == {
         term: [(i, row[term]) for i, row in enumerate(rows) if term in row] for term in {t for row in rows for t in row}
     }
+
+
+@given(st.lists(posting_lists, min_size=1, max_size=8))
+def test_many_lists_decode_as_one_by_one(cases: list[tuple[int, list[tuple[int, int]]]]) -> None:
+    size = max(size for size, _ in cases)
+    given_lists = [as_list(pairs) for _, pairs in cases]
+    blobs = [encode(*each, size) for each in given_lists]
+    counts = [len(ordinals) for ordinals, _ in given_lists]
+    found = postings.decode_many(list(range(len(blobs))), counts, blobs, size)
+    for i, (ordinals, impacts) in enumerate(given_lists):
+        np.testing.assert_array_equal(found.of(i)[0], ordinals)
+        np.testing.assert_array_equal(found.of(i)[1], impacts)
+    damaged = bytearray(blobs[0])
+    damaged[-1] = 0
+    with pytest.raises(ValueError, match="impact of 0"):
+        postings.decode_many([0], counts[:1], [bytes(damaged)], size)
+    with pytest.raises(ValueError, match="bytes for"):
+        postings.decode_many([0], counts[:1], [blobs[0] + b"\1"], size)
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 9), st.integers(1, 9), max_size=5), min_size=1, max_size=12), st.data())
+def test_parts_of_a_segment_together_are_the_segment(rows: list[dict[int, int]], data: st.DataObject) -> None:
+    def lists_of(first: int, end: int) -> postings.Lists:
+        entries = [(term, i, row[term]) for i, row in enumerate(rows) if first <= i < end for term in sorted(row)]
+        return postings.group(
+            np.array([term for term, _, _ in entries], np.int64),
+            np.array([i for _, i, _ in entries], np.uint16),
+            np.array([impact for _, _, impact in entries], np.uint8),
+        )
+
+    cut = data.draw(st.integers(0, len(rows)))
+    together, expected = postings.concatenate([lists_of(0, cut), lists_of(cut, len(rows))]), lists_of(0, len(rows))
+    assert together.terms == expected.terms
+    for found, wanted in zip(together[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(found, wanted)

@@ -56,10 +56,10 @@ def filled(path: str) -> str:
 def test_everything_but_the_weights_stays(filled: str) -> None:
     other = Other()
     with SpladeLite(filled) as db:
-        before = db.search("bread", k=25)
+        before = db.search("bread", k=25, mode="splade")
         documents = {id: db.get(id) for id in db}
         db.reencode(other)
-        after = db.search("bread", k=25)
+        after = db.search("bread", k=25, mode="splade")
         assert [hit.id for hit in after] == [hit.id for hit in before]
         assert [hit.score for hit in after] == pytest.approx([4 * hit.score for hit in before], rel=1e-2)
         assert {id: db.get(id) for id in db} == documents

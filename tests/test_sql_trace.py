@@ -51,7 +51,7 @@ def test_the_statements_of_adding_one_text(db: SpladeLite) -> None:
     statements = traced(db)
     db.add("A car crashed into a tree.", ids="car")
     looked_up = ["BEGIN", "SELECT meta", "SELECT carray", "ROLLBACK"]  # before the model runs, outside the write
-    written = ["INSERT document", "INSERT passage", "INSERT document_text"]
+    written = ["INSERT document", "INSERT passage", "INSERT document_words"]
     upkeep = ["SELECT segment", "SELECT passage", "SELECT segment", "SELECT segment", "SELECT passage", "INSERT meta"]
     assert statements == [
         *looked_up,

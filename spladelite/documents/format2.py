@@ -50,7 +50,7 @@ class Upgrade:
                             write_lists(side, segment_id, len(segment), words.lists)
 
     def apply(self, connection: apsw.Connection, path: str) -> None:
-        """Take over what was prepared, and prepare the rest; inside a write transaction, with the tables of format 2."""
+        """Take over what was prepared, and prepare the rest; in a write transaction, with the tables of format 2."""
         for (segment_id,) in fetch(connection, "SELECT segment_id FROM segment"):
             with suppress(CorruptIndex):
                 _shorten(connection, read_old_segment(connection, segment_id))

@@ -49,8 +49,8 @@ class Stored:
 class EncodedDocuments:
     """New documents with their passages: character spans, and one quantised vector a span, in order.
 
-    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them; ``words`` the documents'
-    words, in a file with BM25; ``unread`` says for each document whether the model could not read most of it.
+    ``dense`` holds the passages' dense vectors too, float32 ``(P, D)``, in a file that has them; ``words`` the
+    documents' words, in a file with BM25; ``unread`` says for each document whether the model cannot read most of it.
     """
 
     documents: Sequence[NewDocument]

@@ -4,8 +4,9 @@ SPLADE: ``score(passage) = scale(passage) · Σ_t query_weight(t) · impact(t, p
 passage.
 
 BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", eq. 3.15): ``score(document) = Σ_t idf(t) ·
-(k1 + 1) · tf / (tf + norm(document))`` with ``norm = k1 · (1 - b + b · length / average length)``, ``idf(t) = ln(1 + (N - n
-+ ½) / (n + ½))`` as in Lucene, n of N documents having the word. Postings of words stand at a document's first passage.
+(k1 + 1) · tf / (tf + norm(document))`` with ``norm = k1 · (1 - b + b · length / average length)`` and, as in Lucene,
+``idf(t) = ln(1 + (N - n + ½) / (n + ½))``, n of N documents having the word. Postings of words stand at a document's
+first passage.
 
 Both are summed over the query's terms in ascending term order in float32, so that every kernel gives the same bits.
 Ties: score descending, then passage id ascending. A score of 0 is no hit.

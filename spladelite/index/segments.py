@@ -40,6 +40,7 @@ from spladelite.index.word_rows import (
     merge_words,
     pack_ids,
     posting_checksum,
+    remove_words,
     unpack_ids,
 )
 
@@ -309,6 +310,8 @@ def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.in
     connection.execute(
         "DELETE FROM passage WHERE passage_id IN (SELECT value FROM carray(?))", (int_array(passage_ids),)
     )
+    if layout.bm25:
+        remove_words(connection, passage_ids)
     previous = 0
     for segment_id, last in fetch(
         connection, "SELECT segment_id, last_passage_id FROM segment ORDER BY last_passage_id"

@@ -75,7 +75,7 @@ def words_checksum(doc_id: int, length: int, terms: bytes, frequencies: bytes) -
     return crc32(frequencies, crc32(terms, crc32(struct.pack("<2q", doc_id, length))))
 
 
-def remove_words(connection: apsw.Connection, doc_ids: Sequence[int]) -> None:
+def remove_words(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> None:
     """Take documents out of the tail; those that are not in it are passed over."""
     connection.execute(
         "DELETE FROM document_words WHERE doc_id IN (SELECT value FROM carray(?))", (int_array(doc_ids),)
@@ -83,7 +83,7 @@ def remove_words(connection: apsw.Connection, doc_ids: Sequence[int]) -> None:
 
 
 def read_words(connection: apsw.Connection, first: int, last: int) -> tuple[NDArray[np.int64], WordCounts]:
-    """The doc_ids and words of the tail's documents with ``first <= doc_id <= last``; checked, :class:`CorruptIndex`."""
+    """Doc_ids and words of the tail's documents with ``first <= doc_id <= last``; checked, :class:`CorruptIndex`."""
     doc_ids, lengths, terms, frequencies = [], [], [], []
     for doc_id, length, row_terms, row_frequencies, checksum in connection.execute(
         "SELECT doc_id, length, words, frequencies, checksum FROM document_words WHERE doc_id BETWEEN ? AND ?"

@@ -3,15 +3,15 @@
 A text is divided into *chunks*: runs of letters, digits and marks, with single connectors (``. @ _ + : / # -``) inside.
 A chunk gives
 
-- the words between its connectors: case-folded, without accents, stemmed (Snowball). A word in a script that is not that
-  of the file's language is stemmed by the most spoken language of its script (Arabic, Russian, Hindi, …);
+- the words between its connectors: case-folded, without accents, stemmed (Snowball). A word in a script that is not
+  that of the file's language is stemmed by the most spoken language of its script (Arabic, Russian, Hindi, …);
 - where a script has no spaces (Chinese, Japanese, Thai, …), and for Korean, overlapping pairs of characters instead of
   words; documents also have each Chinese character alone, for queries of one character;
-- ``camelCase`` by part and whole, and the chunk as a whole if it has a digit, ``.``, ``_`` or ``@`` besides a connector:
+- ``camelCase`` by part and whole, and the chunk as a whole if it has a connector and a digit, ``.``, ``_`` or ``@``:
   ``v1.2.3``, ``snake_case``, an e-mail address.
 
-A word's term id is :data:`~spladelite.index.scoring.WORD`, a bit that no entry of a model's vocabulary has, and 46 bits of a hash: no dictionary
-has to be read, kept, or protected from damage. Two of a million words share an id with a probability of 0.7 %.
+A word's term id is ``WORD``, a bit that no entry of a model's vocabulary has, and 46 bits of a hash: no dictionary has
+to be read, kept, or protected from damage. Two of a million words share an id with a probability of 0.7 %.
 """
 
 from __future__ import annotations
@@ -235,23 +235,31 @@ class Analyzer:
 
     def _foreign(self, text: str, start: int, in_query: bool) -> Iterator[tuple[int, int, str]]:
         """The words of what is not ASCII."""
-        if not _IS_UNSPACED.search(text := _compose(text)):
-            yield start, start + len(text), self._stem_any(text)
+        composed = _compose(text)
+        if not _IS_UNSPACED.search(composed):
+            yield start, start + len(text), self._stem_any(composed)
             return
+        for begin, end, word in self._unspaced(composed, in_query):
+            if len(composed) == len(text):
+                yield start + begin, start + end, word
+            else:  # characters were put together or taken apart: the places are not known
+                yield start, start + len(text), word
+
+    def _unspaced(self, text: str, in_query: bool) -> Iterator[tuple[int, int, str]]:
         for run in _RUNS.finditer(text):
-            begin, end, characters = start + run.start(), start + run.end(), run[0]
+            begin, end, characters = run.start(), run.end(), run[0]
             if not _IS_UNSPACED.match(characters):
                 yield begin, end, self._stem_any(characters)
                 continue
             if len(characters) == 1:
                 yield begin, end, characters
                 continue
-            for i, pair in enumerate(pairwise(characters)):
-                yield begin + i, begin + i + 2, "".join(pair)
+            for i, pair in enumerate(pairwise(characters), begin):
+                yield i, i + 2, "".join(pair)
             if not in_query:
-                for i, character in enumerate(characters):
+                for i, character in enumerate(characters, begin):
                     if _IS_HAN.match(character):
-                        yield begin + i, begin + i + 1, character
+                        yield i, i + 1, character
 
     def _stem_any(self, text: str) -> str:
         """The stem of a folded word in any script."""

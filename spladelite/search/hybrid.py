@@ -1,7 +1,9 @@
 """Which documents each part of a search finds, SPLADE, BM25 or dense vectors, and their fusion.
 
 The best documents of each part are the candidates, and every candidate gets its exact score from every part: a document
-that one part ranks low is not taken for one that it does not know.
+that one part ranks low is not taken for one that it does not know. No other document can have a fused score above that
+of one that is the last of every part's list at once; while that is not below the k-th best candidate's, the lists are
+made longer (the threshold algorithm, Fagin, Lotem and Naor 2003). So a convex fusion is exact, like its parts.
 """
 
 from __future__ import annotations
@@ -17,54 +19,77 @@ from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks
 from spladelite.index.kernels import scores_at, top_k
-from spladelite.index.scoring import SegmentQuery
 from spladelite.index.snapshot import Snapshot
 from spladelite.index.words import analyzer
 from spladelite.records import Explanation, PartMatch
-from spladelite.search.fusion import DEPTH, Fused, default_weights, fuse
+from spladelite.search.fusion import Fused, default_weights, fuse, threshold
 from spladelite.search.query_weights import Query
 from spladelite.search.request import Request
-from spladelite.search.searcher import NOTHING, Result, Searcher, TermLists, View
+from spladelite.search.searcher import Result, Searcher, TermLists, View, filter_best
+
+DEPTH = 100  # documents of each part that are candidates at first, or k if that is more
+RRF_DEPTH = 200  # for reciprocal ranks, which depend on it; or k if that is more
+DEEPER = 4
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Part = tuple[Ids, Ids, Floats]  # documents, their best passages, their scores
+NO_PART: Part = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Documents, ascending, with what each part says of them.
+    """Documents, ascending, with what each part says of them, and their fusion.
 
     Attributes:
         doc_ids: int64 ``(n,)``.
-        passage_ids: int64 ``(n,)``, the best passage of each: SPLADE's where it has a score, else the dense part's.
+        passage_ids: int64 ``(n,)``, the best passage of each: SPLADE's where it has a score, else the dense part's,
+            else the first.
         scores: of each part, float32 ``(n,)``; 0 where it finds nothing in common, NaN without a dense vector.
+        fused: the k best of them.
         words: what each of the query's words adds to the BM25 score, float32 ``(words, n)``; only if asked for.
     """
 
-    doc_ids: NDArray[np.int64]
-    passage_ids: NDArray[np.int64]
-    scores: Mapping[str, NDArray[np.float32]]
-    words: NDArray[np.float32] | None = None
+    doc_ids: Ids
+    passage_ids: Ids
+    scores: Mapping[str, Floats]
+    fused: Fused
+    words: Floats | None = None
 
 
 def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query) -> Result:
     """The passages to show of the best documents, and the documents' scores."""
+    if request.fusion == "convex":
+        found = filter_best(view, request, lambda other: rank(searcher, view, other, parts, query))
+        if found is not None:
+            return found
+    least = request.min_score or 0.0
     if tuple(parts) == ("splade",):
-        return searcher.top_k(view, query.weights, request)
+        return searcher.ranked(
+            view, query.weights, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least)
+        )
     if tuple(parts) == ("bm25",):
-        doc_ids, scores = _best_by_words(searcher, view, request, query)
+        doc_ids, scores = searcher.ranked(
+            view, (), query.word_ids, request, lambda lists: top_k(lists.words, lists.word_weights, request.k, least)
+        )
         return _show_words(view, query, doc_ids), scores
-    found = _candidates(searcher, view, request, parts, query)
-    fused = _fuse(found, request, parts, query, request.k)
-    place = np.searchsorted(found.doc_ids, fused.ids)
-    passage_ids, scores = found.passage_ids[place], fused.scores
-    kept = slice(None) if request.min_score is None else scores >= request.min_score
-    passage_ids, scores = passage_ids[kept], scores[kept]
-    if not query.words:
+    if tuple(parts) == ("dense",):
+        _, passage_ids, scores = _dense(view, request, query, request.k)
+        return _above(request, passage_ids, scores)
+    candidates = _candidates(searcher, view, request, parts, query)
+    place = np.searchsorted(candidates.doc_ids, candidates.fused.ids)
+    passage_ids, scores = candidates.passage_ids[place], candidates.fused.scores
+    if query.words:
+        unknown = candidates.scores["splade"][place] <= 0 if "splade" in parts else np.ones(len(place), bool)
+        passage_ids[unknown] = _show_words(view, query, candidates.fused.ids[unknown], passage_ids[unknown])
+    return _above(request, passage_ids, scores)
+
+
+def _above(request: Request, passage_ids: Ids, scores: Floats) -> Result:
+    if request.min_score is None:
         return passage_ids, scores
-    unknown = np.ones(len(scores), bool)
-    if "splade" in parts:
-        unknown = found.scores["splade"][place][kept] <= 0
-    passage_ids = passage_ids.copy()
-    passage_ids[unknown] = _show_words(view, query, passage_ids[unknown])
-    return passage_ids, scores
+    kept = scores >= request.min_score
+    return passage_ids[kept], scores[kept]
 
 
 def rank_with_parts(
@@ -72,8 +97,7 @@ def rank_with_parts(
 ) -> Iterator[tuple[int, float, int, float | None, float | None, float | None]]:
     """The best documents: doc_id, score, passage_id, and the scores that SPLADE, BM25 and dense vectors give."""
     found = _candidates(searcher, view, request, parts, query)
-    fused = _fuse(found, request, parts, query, request.k)
-    for doc_id, score in zip(fused.ids.tolist(), fused.scores.tolist(), strict=True):
+    for doc_id, score in zip(found.fused.ids.tolist(), found.fused.scores.tolist(), strict=True):
         place = int(np.searchsorted(found.doc_ids, doc_id))
         splade, bm25, dense = (
             float(found.scores[name][place]) if name in found.scores else None for name in ("splade", "bm25", "dense")
@@ -92,12 +116,11 @@ def explain_parts(
 ) -> Explanation:
     """What each part gives one document; ``explanation`` is SPLADE's."""
     found = _candidates(searcher, view, request, parts, query, also=doc_id)
-    fused = _fuse(found, request, parts, query, len(found.doc_ids))
-    place, row = int(np.searchsorted(found.doc_ids, doc_id)), np.flatnonzero(fused.ids == doc_id)
+    place, row = int(np.searchsorted(found.doc_ids, doc_id)), np.flatnonzero(found.fused.ids == doc_id)
     matches = []
     for name in parts:
         score = float(found.scores[name][place])
-        contribution = float(fused.contributions[name][row[0]]) if len(row) else 0.0
+        contribution = float(found.fused.contributions[name][row[0]]) if len(row) else 0.0
         of_words = {}
         if name == "bm25" and found.words is not None:
             adds = zip(query.words, found.words[:, place].tolist(), strict=True)
@@ -111,127 +134,165 @@ def explain_parts(
     )
 
 
-def _best_by_words(searcher: Searcher, view: View, request: Request, query: Query) -> Result:
-    """BM25's best documents, by their first passages."""
-    if not query.words:
-        return NOTHING
-    least = request.min_score or 0.0
-    return searcher.ranked(
-        view, (), query.word_ids, request, lambda lists: top_k(lists.words, lists.word_weights, request.k, least)
-    )
-
-
 def _candidates(
     searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query, also: int | None = None
 ) -> Candidates:
-    """The best documents of each part, and ``also`` one more, in which case each word's share is told too."""
-    depth = max(request.k, DEPTH)
-    more = np.array([] if also is None else [also], np.int64)
+    """The k best documents of all parts together; with ``also``, one document more and each word's share of it."""
+    weights = default_weights(parts, len(query.words)) if request.weights is None else request.weights
 
-    def from_lists(lists: TermLists | None) -> Candidates:
-        found = [more]
-        if lists is not None:
-            found.append(top_k(lists.splade, lists.weights, depth)[0])
-            found.append(top_k(lists.words, lists.word_weights, depth)[0])
-        documents = _documents(view.snapshot, np.concatenate(found))
-        if "dense" in parts and query.vector is not None:
-            allowed = None if request.matching is None else _allowed(view, request.matching)
-            verified = view.snapshot.verified_blocks
-            dense = dense_blocks.search(view.connection, query.vector, depth, allowed, verified, also=documents.doc_ids)
-            documents = _documents(view.snapshot, np.concatenate((documents.doc_ids, dense[0])))
-        else:
-            dense = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-        return _scored(documents, lists, dense, parts, also is not None)
+    def rank_lists(lists: TermLists) -> Candidates:
+        depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
+        while True:
+            found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)
+            k = len(found.doc_ids) if also is not None else request.k
+            largest = {name: found.scores[name].max(initial=0) for name in found.scores}
+            if request.matching is not None:  # a filter changes no score
+                largest |= _largest(view, query, lists, parts)
+            fused = fuse(found.doc_ids, found.scores, weights, k, request.fusion, largest)
+            if also is not None or request.fusion != "convex" or not floors:
+                return replace(found, fused=fused)
+            if len(fused.ids) == k and fused.scores[-1] > threshold(floors, weights, largest):
+                return replace(found, fused=fused)
+            depth *= DEEPER
 
-    if not query.weights and not query.words:
-        return from_lists(None)
-    return searcher.ranked(view, query.weights, query.word_ids, request, from_lists)
+    return searcher.ranked(view, query.weights, query.word_ids, request, rank_lists)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Documents:
-    """Where documents are in the segments of a snapshot: for each segment first passages and numbers of passages."""
-
-    doc_ids: NDArray[np.int64]
-    firsts: list[NDArray[np.intp]]
-    counts: list[NDArray[np.intp]]
-    snapshot: Snapshot
-
-
-def _documents(snapshot: Snapshot, passage_ids: NDArray[np.int64]) -> _Documents:
-    """The documents of some passages, ascending."""
-    wanted = np.unique(passage_ids)
-    segments = snapshot.all_segments
-    bounds = np.searchsorted(wanted, [int(segment.passage_ids[0]) for segment in segments]).tolist()
-    none = np.empty(0, np.intp)
-    doc_ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    firsts, counts = [none] * len(segments), [none] * len(segments)
-    for i, (segment, begin, end) in enumerate(zip(segments, bounds, [*bounds[1:], len(wanted)], strict=True)):
-        if begin == end:
-            continue
-        ordinals = np.searchsorted(segment.passage_ids, wanted[begin:end])
-        if ordinals[-1] >= len(segment) or (segment.passage_ids[ordinals] != wanted[begin:end]).any():
-            raise CorruptIndex("an index names passages that the segments do not have; run check(repair=True)")
-        firsts[i], counts[i] = segment.documents_of(ordinals)
-        doc_ids.append(segment.passage_ids[firsts[i]])
-    return _Documents(np.concatenate(doc_ids), firsts, counts, snapshot)
-
-
-def _scored(
-    documents: _Documents,
-    lists: TermLists | None,
-    dense: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+def _best_of_parts(
+    view: View,
+    request: Request,
     parts: Sequence[str],
-    by_word: bool,
-) -> Candidates:
-    doc_ids = documents.doc_ids
-    passage_ids = doc_ids.copy()
-    zeros = np.zeros(len(doc_ids), np.float32)
-    scores = dict.fromkeys(parts, zeros)
-    of_words = None
+    query: Query,
+    lists: TermLists,
+    depth: int,
+    also: int | None,
+) -> tuple[Candidates, dict[str, float]]:
+    """The ``depth`` best documents of each part with all their scores; the lowest scores of the lists that go on."""
+    snapshot = view.snapshot
+    passages, scores = top_k(lists.splade, lists.weights, depth)
+    splade: Part = (_document_ids(snapshot, passages), passages, scores)
+    word_ids, word_scores = top_k(lists.words, lists.word_weights, depth)
+    words: Part = (word_ids, word_ids, word_scores)
+    floors = {name: float(part[2][-1]) for name, part in (("splade", splade), ("bm25", words)) if len(part[2]) == depth}
+    doc_ids = np.unique(np.concatenate([splade[0], words[0], np.array([] if also is None else [also], np.int64)]))
+    dense = NO_PART
     if "dense" in parts:
-        scores["dense"] = np.full(len(doc_ids), np.nan, np.float32)
-        place = np.searchsorted(doc_ids, dense[0])
-        scores["dense"][place], passage_ids[place] = dense[2], dense[1]
-    if lists is not None and lists.words:
-        wanted = [first.astype(np.uint16) for first in documents.firsts]
-        scores["bm25"] = np.concatenate(scores_at(lists.words, lists.word_weights, wanted))
-        if by_word:
-            of_words = np.array(
-                [
-                    np.concatenate(scores_at(_one_word(lists.words, i), [weight], wanted))
-                    for i, weight in enumerate(lists.word_weights)
-                ]
-            )
-    if lists is not None and lists.splade:
-        counts = np.concatenate(documents.counts)
-        spans = [_ranges(*each) for each in zip(documents.firsts, documents.counts, strict=True)]
-        values = np.concatenate(scores_at(lists.splade, lists.weights, [span.astype(np.uint16) for span in spans]))
-        passages = np.concatenate(
-            [segment.passage_ids[span] for segment, span in zip(documents.snapshot.all_segments, spans, strict=True)]
+        dense = _dense(view, request, query, depth, doc_ids)
+        if len(dense[0]) >= depth:
+            floors["dense"] = float(dense[2][depth - 1])
+        doc_ids = np.union1d(doc_ids, dense[0])
+    splade = _completed(splade, _splade_scores(snapshot, lists, np.setdiff1d(doc_ids, splade[0])))
+    words = _completed(words, _word_scores(snapshot, lists, np.setdiff1d(doc_ids, words[0])))
+    passage_ids = doc_ids.copy()
+    found = {"splade": np.zeros(len(doc_ids), np.float32), "bm25": np.zeros(len(doc_ids), np.float32)}
+    found["dense"] = np.full(len(doc_ids), np.nan, np.float32)
+    for name, part in (("bm25", words), ("dense", dense), ("splade", splade)):
+        place = np.searchsorted(doc_ids, part[0])
+        found[name][place] = part[2]
+        shown = part[2] > 0 if name == "splade" else np.ones(len(place), bool)
+        passage_ids[place[shown]] = part[1][shown]
+    shares = None
+    if also is not None and lists.words:
+        shares = np.array(
+            [_word_scores(snapshot, lists.one_word(i), doc_ids)[2] for i in range(len(lists.word_weights))]
         )
-        starts = np.cumsum(counts) - counts
-        scores["splade"] = np.maximum.reduceat(values, starts) if len(starts) else zeros
-        is_best = np.flatnonzero(values == np.repeat(scores["splade"], counts))
-        first = np.flatnonzero(np.diff(np.repeat(np.arange(len(counts)), counts)[is_best], prepend=-1))
-        known = scores["splade"] > 0
-        passage_ids[known] = passages[is_best[first]][known]
-    return Candidates(doc_ids, passage_ids, scores, of_words)
+    empty = Fused(NO_PART[0], NO_PART[2], {})
+    return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, empty, shares), floors
 
 
-def _one_word(parts: Sequence[SegmentQuery], i: int) -> list[SegmentQuery]:
-    return [part._replace(lists=part.lists[i : i + 1]) for part in parts]
+def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str]) -> dict[str, float]:
+    """The best score of each part without the filter."""
+    largest = {}
+    for name, of_part, weights in (
+        ("splade", lists.splade, lists.weights),
+        ("bm25", lists.words, lists.word_weights),
+    ):
+        if name in parts:
+            every = [part._replace(allowed=view.snapshot.alive.get(part.segment.segment_id)) for part in of_part]
+            largest[name] = float(top_k(every, weights, 1)[1].max(initial=0))
+    if "dense" in parts:
+        largest["dense"] = float(_dense(view, Request(), query, 1)[2].max(initial=0))
+    return largest
+
+
+def _completed(part: Part, more: Part) -> Part:
+    return (
+        np.concatenate((part[0], more[0])),
+        np.concatenate((part[1], more[1])),
+        np.concatenate((part[2], more[2])),
+    )
+
+
+def _dense(view: View, request: Request, query: Query, k: int, also: Ids | None = None) -> Part:
+    if query.vector is None:
+        return NO_PART
+    allowed = None if request.matching is None else _allowed(view, request.matching)
+    return dense_blocks.search(view.connection, query.vector, k, allowed, view.snapshot.verified_blocks, also)
+
+
+def _by_segment(snapshot: Snapshot, passage_ids: Ids) -> Iterator[NDArray[np.intp]]:
+    """For each segment the ordinals of those of some passages (ascending) that are in it."""
+    segments = snapshot.all_segments
+    bounds = np.searchsorted(passage_ids, [int(segment.passage_ids[0]) for segment in segments]).tolist()
+    for segment, begin, end in zip(segments, bounds, [*bounds[1:], len(passage_ids)], strict=True):
+        if begin == end:
+            yield np.empty(0, np.intp)
+            continue
+        wanted = passage_ids[begin:end]
+        ordinals = np.searchsorted(segment.passage_ids, wanted)
+        if ordinals[-1] >= len(segment) or (segment.passage_ids[ordinals] != wanted).any():
+            raise CorruptIndex("an index names passages that the segments do not have; run check(repair=True)")
+        yield ordinals
+
+
+def _document_ids(snapshot: Snapshot, passage_ids: Ids) -> Ids:
+    """The document of each passage."""
+    if all(segment.document_of is None for segment in snapshot.all_segments):
+        return passage_ids
+    order = np.argsort(passage_ids)
+    found = [NO_PART[0]]
+    for segment, ordinals in zip(snapshot.all_segments, _by_segment(snapshot, passage_ids[order]), strict=True):
+        if segment.document_of is not None and segment.starts is not None:
+            ordinals = segment.starts[segment.document_of[ordinals]].astype(np.intp)
+        found.append(segment.passage_ids[ordinals])
+    doc_ids = np.empty_like(passage_ids)
+    doc_ids[order] = np.concatenate(found)
+    return doc_ids
+
+
+def _word_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
+    """BM25's scores of documents, ascending."""
+    if not lists.words or not len(doc_ids):
+        return NO_PART
+    wanted = [ordinals.astype(np.uint16) for ordinals in _by_segment(snapshot, doc_ids)]
+    return doc_ids, doc_ids, np.concatenate(scores_at(lists.words, lists.word_weights, wanted))
+
+
+def _splade_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
+    """SPLADE's scores of documents, ascending, and the first of the best passages of each."""
+    if not lists.splade or not len(doc_ids):
+        return NO_PART
+    segments = snapshot.all_segments
+    spans, sizes = [], []
+    for segment, ordinals in zip(segments, _by_segment(snapshot, doc_ids), strict=True):
+        size = np.ones(len(ordinals), np.intp)
+        if segment.document_of is not None and segment.starts is not None:
+            size = segment.starts[segment.document_of[ordinals] + 1] - ordinals
+        spans.append(_ranges(ordinals, size))
+        sizes.append(size)
+    values = np.concatenate(scores_at(lists.splade, lists.weights, [span.astype(np.uint16) for span in spans]))
+    passages = np.concatenate([segment.passage_ids[span] for segment, span in zip(segments, spans, strict=True)])
+    counts = np.concatenate(sizes)
+    scores = np.maximum.reduceat(values, np.cumsum(counts) - counts)
+    row = np.repeat(np.arange(len(counts)), counts)
+    best = np.flatnonzero(values == scores[row])
+    return doc_ids, passages[best[np.flatnonzero(np.diff(row[best], prepend=-1))]], scores
 
 
 def _ranges(firsts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
     """``first, first + 1, …`` for each pair, one after another."""
     ends = np.cumsum(counts)
     return np.repeat(firsts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
-
-
-def _fuse(found: Candidates, request: Request, parts: Sequence[str], query: Query, k: int) -> Fused:
-    weights = default_weights(parts, len(query.words)) if request.weights is None else request.weights
-    return fuse(found.doc_ids, found.scores, weights, k, request.fusion)
 
 
 def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
@@ -246,21 +307,28 @@ def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
     return np.concatenate(doc_ids)
 
 
-def _show_words(view: View, query: Query, passage_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of documents, given by their first passages, the passages with the most of the query's words."""
-    if not len(passage_ids):
-        return passage_ids
+def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None) -> Ids:
+    """The passage of each document with the most of the query's words: the first, or ``shown`` where none has one."""
+    if not len(doc_ids):
+        return doc_ids
     rows = fetch(
         view.connection,
         "SELECT p.passage_id, p.start_char, p.end_char, d.doc_id, d.text FROM carray(?) c"
         " CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1"
         " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1",
-        (int_array(passage_ids),),
+        (int_array(doc_ids),),
     )
     counts = analyzer(view.snapshot.meta.layout.language).count([text[start:end] for _, start, end, _, text in rows])
     wanted = np.isin(counts.terms, query.word_ids)
     best: dict[int, tuple[int, int]] = {}
     for i, (passage_id, _, _, doc_id, _) in enumerate(rows):
         count = int(np.count_nonzero(wanted[counts.indptr[i] : counts.indptr[i + 1]]))
-        best[doc_id] = max(best.get(doc_id, (-1, 0)), (count, -passage_id))
-    return np.array([-best[i][1] if i in best else i for i in passage_ids.tolist()], np.int64)
+        best[doc_id] = max(best.get(doc_id, (0 if shown is not None else -1, 0)), (count, -passage_id))
+    otherwise = doc_ids if shown is None else shown
+    return np.array(
+        [
+            -best[doc_id][1] if best.get(doc_id, (0, 0))[1] else passage_id
+            for doc_id, passage_id in zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
+        ],
+        np.int64,
+    )

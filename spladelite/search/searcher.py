@@ -1,9 +1,9 @@
 """Searching: what one handle remembers between searches, and the statement that each of them is.
 
-A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, those of SPLADE and
-those of words together, as far as the cache does not hold them, and at its end ranks. Segments are immutable and their ids are never reused, so posting
-lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA data_version``, or the count of
-this handle's own commits, says that the file changed.
+A search is one SQL statement: the aggregate ``topk`` collects the posting lists of the query's terms, SPLADE's and
+words alike, as far as the cache does not hold them, and at its end ranks. Segments are immutable and their ids are
+never reused, so posting lists cached by (segment, term) never go stale; the snapshot is renewed when ``PRAGMA
+data_version``, or the count of this handle's own commits, says that the file changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spladelite.documents.filters import matching_among, matching_doc_ids
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
-from spladelite.index.kernels import top_k, top_k_many
+from spladelite.index.kernels import top_k_many
 from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.segments import checked_postings
@@ -83,6 +83,11 @@ class TermLists:
     weights: Sequence[float]
     words: list[SegmentQuery]
     word_weights: Sequence[float]
+
+    def one_word(self, i: int) -> TermLists:
+        """The i-th word alone."""
+        lists = [part._replace(lists=part.lists[i : i + 1]) for part in self.words]
+        return TermLists([], [], lists, self.word_weights[i : i + 1])
 
 
 Rank = Callable[[TermLists], T]
@@ -218,20 +223,10 @@ class Searcher:
             self._local.version = version
         return View(connection, self._local.snapshot)
 
-    def top_k(self, view: View, query: QueryWeights, request: Request) -> Result:
-        """Best passage of each of the k best documents: ids int64 ``(m,)`` and scores float32 ``(m,)``."""
-        if not query:
-            return NOTHING
-        unknown = request.matching is not None and request.matching not in view.snapshot.filters
-        if unknown and CANDIDATES * request.k <= MAX_CANDIDATES:
-            found = self._filter_best(view, query, request)
-            if found is not None:
-                return found
-        least = request.min_score or 0.0
-        return self.ranked(view, query, (), request, lambda lists: top_k(lists.splade, lists.weights, request.k, least))
-
     def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:
-        """What ``rank`` makes of the posting lists of a query's terms and words, one of them at least."""
+        """What ``rank`` makes of the posting lists of a query's terms and words."""
+        if not query and not words:
+            return rank(TermLists([], [], [], []))
         search = TopK(view.snapshot, self._cache, query, words, self._allowed(view, request), rank)
         self._local.topk = search
         try:
@@ -239,25 +234,8 @@ class Searcher:
         finally:
             self._local.topk = None
 
-    def _filter_best(self, view: View, query: QueryWeights, request: Request) -> Result | None:
-        """The k best documents that match, if they are among the best few of all; else None.
-
-        That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
-        """
-        assert request.matching is not None
-        k = request.k
-        passage_ids, scores = self.top_k(view, query, replace(request, k=CANDIDATES * k, matching=None))
-        doc_ids = passage_ids
-        if any(segment.document_of is not None for segment in view.snapshot.all_segments):
-            doc_ids = document_ids(view.connection, passage_ids)
-        matching_ids = matching_among(view.connection, request.matching, doc_ids.tolist())
-        best = [rank for rank, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
-        if len(best) < k and len(passage_ids) == CANDIDATES * k:
-            return None
-        return passage_ids[best[:k]], scores[best[:k]]
-
     def top_k_many(self, view: View, queries: Iterable[QueryWeights], request: Request) -> Iterator[list[Result]]:
-        """:meth:`top_k` for many queries, batch after batch. Other cores rank while this thread does the rest.
+        """SPLADE's best passages for many queries, batch after batch. Other cores rank while this thread does the rest.
 
         Ranking needs neither the interpreter nor the connection, so threads of the caller's kind are not of use.
         """
@@ -296,6 +274,25 @@ class Searcher:
         if matching is None:
             return None
         return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
+
+
+def filter_best(view: View, request: Request, rank: Callable[[Request], Result]) -> Result | None:
+    """The k best documents that match a filter, if they are among the best few of all; else None.
+
+    That is quicker than finding every document that matches, and with a filter that keeps most, it suffices.
+    """
+    matching, k = request.matching, request.k
+    if matching is None or matching in view.snapshot.filters or CANDIDATES * k > MAX_CANDIDATES:
+        return None
+    passage_ids, scores = rank(replace(request, k=CANDIDATES * k, matching=None))
+    doc_ids = passage_ids
+    if any(segment.document_of is not None for segment in view.snapshot.all_segments):
+        doc_ids = document_ids(view.connection, passage_ids)
+    matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
+    best = [place for place, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
+    if len(best) < k and len(passage_ids) == CANDIDATES * k:
+        return None
+    return passage_ids[best[:k]], scores[best[:k]]
 
 
 def _merged(results: list[Result | None], rank: Callable[[], list[Result]]) -> list[Result]:

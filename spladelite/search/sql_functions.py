@@ -1,4 +1,4 @@
-"""Search inside the user's own SQL: table-valued functions for each part and for all, and the scalar ``splade_score``. ::
+"""Search inside the user's own SQL: table-valued functions of each part and of all, the scalar ``splade_score``. ::
 
     SELECT d.id, s.score FROM hybrid('how do I …', 50) AS s JOIN document AS d USING (doc_id) WHERE …
     SELECT d.id, s.splade, s.bm25 FROM hybrid('how do I …') AS s JOIN document AS d USING (doc_id)
