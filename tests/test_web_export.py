@@ -420,7 +420,7 @@ def test_the_page_searches_explains_and_filters(page: Any, site: Path) -> None:
         assert "bread" in page.locator("#hits li").first.locator("mark").all_text_contents()
         assert "The best" in page.get_by_role("status").text_content()
         page.locator("#hits li").first.get_by_text("Why: score").click()
-        page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).wait_for()
+        page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).first.wait_for()
         page.get_by_label("SPLADE encoder").check()
         page.locator("#hits .why .added").first.wait_for(state="attached")
         assert "way=full" in page.url

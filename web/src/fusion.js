@@ -1,8 +1,8 @@
 // Fusing SPLADE's and BM25's scores, as spladelite/search/fusion.py does it.
 import { SpladeLiteError } from "./errors.js";
+import { bestDocuments } from "./ranking.js";
 
-/** How many of each part's best documents are candidates, at least. */
-export const DEPTH = 200;
+const RRF_DEPTH = 200; // documents of each part that have ranks, at least
 const RRF_CONSTANT = 60;
 const WORDS_FOR_EQUAL_WEIGHT = 7;
 const PARTS = ["splade", "bm25"];
@@ -22,45 +22,44 @@ export function partWeights(given, words) {
 }
 
 /**
- * The k best of some documents by all parts together.
- * @param {number[]} documents ascending @param {Record<string, Float32Array>} scores of each part, one a document
+ * The k best documents by all parts together.
+ * @param {Record<string, Float32Array>} scores of each part, one a document
+ * @param {Record<string, number>} weights of the parts @param {Uint8Array | null} allowed
  * @returns {{ document: number, score: number, contributions: Record<string, number> }[]}
  */
-export function fused(documents, scores, weights, k, fusion) {
+export function fused(scores, weights, k, fusion, minScore, allowed) {
   if (fusion !== "convex" && fusion !== "rrf") throw new SpladeLiteError(`fusion is ${JSON.stringify(fusion)}; give "convex" or "rrf"`);
   const names = PARTS.filter((name) => name in weights);
-  const total = new Float32Array(documents.length);
-  const known = new Uint8Array(documents.length);
-  const contributions = {};
-  for (const name of names) {
+  const values = fusion === "convex" ? names.map((name) => sharesOfBest(scores[name])) : reciprocalRanks(names, scores, k, allowed);
+  const contributions = names.map((name, i) => {
     const weight = Math.fround(weights[name]);
-    const values = (fusion === "rrf" ? reciprocalRanks : sharesOfBest)(scores[name]);
-    contributions[name] = values.map((value) => weight * value);
-    for (let i = 0; i < total.length; i++) {
-      total[i] += contributions[name][i];
-      if (weight > 0 && scores[name][i] > 0) known[i] = 1;
-    }
-  }
-  return documents
-    .map((document, i) => ({
-      document,
-      score: total[i],
-      known: known[i],
-      contributions: Object.fromEntries(names.map((name) => [name, contributions[name][i]])),
-    }))
-    .filter((entry) => entry.known)
-    .sort((a, b) => b.score - a.score || a.document - b.document)
-    .slice(0, k);
+    return values[i].map((value) => weight * value);
+  });
+  const total = new Float32Array(contributions[0].length);
+  for (const part of contributions) for (let i = 0; i < total.length; i++) total[i] += part[i];
+  return bestDocuments(total, null, k, minScore, allowed).map(({ passage: document, score }) => ({
+    document,
+    score,
+    contributions: Object.fromEntries(names.map((name, i) => [name, contributions[i][document]])),
+  }));
 }
 
+/** Shares of the part's best score, whatever a filter leaves. */
 function sharesOfBest(scores) {
-  const best = scores.reduce((a, b) => Math.max(a, b), 0);
+  let best = 0;
+  for (const score of scores) if (score > best) best = score;
   return best > 0 ? scores.map((score) => score / best) : scores;
 }
 
-function reciprocalRanks(scores) {
-  const ranked = [...scores.keys()].filter((i) => scores[i] > 0).sort((a, b) => scores[b] - scores[a] || a - b);
-  const values = new Float32Array(scores.length);
-  ranked.forEach((i, rank) => (values[i] = 1 / (RRF_CONSTANT + rank + 1)));
-  return values;
+/** 1 / (60 + rank) among the best of each part; a document that one of them has gets its rank from the others too. */
+function reciprocalRanks(names, scores, k, allowed) {
+  const candidates = new Set(
+    names.flatMap((name) => bestDocuments(scores[name], null, Math.max(k, RRF_DEPTH), 0, allowed).map(({ passage }) => passage)),
+  );
+  return names.map((name) => {
+    const ranked = [...candidates].filter((i) => scores[name][i] > 0).sort((a, b) => scores[name][b] - scores[name][a] || a - b);
+    const values = new Float32Array(scores[name].length);
+    ranked.forEach((document, rank) => (values[document] = 1 / (RRF_CONSTANT + rank + 1)));
+    return values;
+  });
 }

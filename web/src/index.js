@@ -3,7 +3,7 @@ import { ascending, ascendingLength, checked, container, inflate, varints } from
 import { SpladeLiteError } from "./errors.js";
 import { Files } from "./files.js";
 import { fieldsOf, matching, readColumn, valueCounts } from "./filters.js";
-import { DEPTH, fused, partWeights } from "./fusion.js";
+import { fused, partWeights } from "./fusion.js";
 import { marked } from "./highlight.js";
 import { Lexicon, sums } from "./lexicon.js";
 import { bestDocuments, documentScores, passageScores, valueOf, wordScore } from "./ranking.js";
@@ -103,7 +103,7 @@ export class Database {
     let ranked;
     if (mode === "splade") ranked = bestDocuments(splade.scores, this.firsts, k, minScore, mask);
     else if (mode === "bm25") ranked = bestDocuments(bm25.scores, null, k, minScore, mask).map(({ passage, score }) => ({ document: passage, score }));
-    else ranked = this.#fuse(part, partWeights(weights, words.length), k, fusion).filter(({ score }) => score >= minScore || !options.minScore);
+    else ranked = this.#fuse(part, partWeights(weights, words.length), k, fusion, minScore);
     const own = this.#ownTerms(query);
     const hits = ranked.map((entry) => this.#hit(entry, part, own));
     if (texts) {
@@ -252,23 +252,12 @@ export class Database {
     return { lists: weighted, norms, scores: documentScores(weighted, norms) };
   }
 
-  /** The best of each part's best, each with its true score from both. */
-  #fuse({ splade, bm25, mask }, weights, k, fusion) {
-    const depth = Math.max(k, DEPTH);
-    const candidates = new Map(); // document: its best passage
-    if (splade) for (const { passage } of bestDocuments(splade.scores, this.firsts, depth, 0, mask)) candidates.set(this.#documentOf(passage), null);
-    if (bm25) for (const { passage } of bestDocuments(bm25.scores, null, depth, 0, mask)) candidates.set(passage, null);
-    const documents = [...candidates.keys()].sort((a, b) => a - b);
-    const scores = {};
-    if (splade) {
-      scores.splade = Float32Array.from(documents, (document) => {
-        const passage = this.#bestPassage(document, splade.scores);
-        candidates.set(document, passage);
-        return splade.scores[passage];
-      });
-    }
-    if (bm25) scores.bm25 = Float32Array.from(documents, (document) => bm25.scores[document]);
-    return fused(documents, scores, weights, k, fusion).map((entry) => ({ ...entry, passage: candidates.get(entry.document) }));
+  /** The best by both parts, whose scores of every document are known. */
+  #fuse({ splade, bm25, mask }, weights, k, fusion, minScore) {
+    const scores = { bm25: bm25.scores, splade: splade.scores };
+    if (this.firsts) scores.splade = Float32Array.from({ length: this.documents }, (_, i) => splade.scores[this.#bestPassage(i, splade.scores)]);
+    const best = fused(scores, weights, k, fusion, minScore, mask);
+    return best.map((entry) => ({ ...entry, passage: this.#bestPassage(entry.document, splade.scores) }));
   }
 
   #bestPassage(document, scores) {
