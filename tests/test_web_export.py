@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -355,6 +356,18 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
         )
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert "# skipped 0" in run.stdout, run.stdout[-2000:]
+
+
+@pytest.mark.parametrize("page_", [WEB.parent / "docs" / "web.md", WEB / "README.md"], ids=lambda path: path.name)
+def test_the_javascript_in_the_documentation_runs(page_: Path, site: Path) -> None:
+    (code,) = re.findall(r"^```js\n(.*?)^```$", page_.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    module = json.dumps((WEB / "src" / "index.js").as_uri())
+    code = code.replace('"./spladelite/index.js"', module).replace('"spladelite-web"', module)
+    with host(site) as address:
+        code, replaced = re.subn(r'open\("[^"]*"\)', f'open("{address}")', code)
+        code += "\nif (!hits[0].id || !db.highlight(hits[0]).some(({ mark }) => mark)) process.exit(3);"
+        run = subprocess.run([node(), "--input-type=module", "-e", code], capture_output=True, text=True, timeout=60)
+    assert (replaced, run.returncode) == (1, 0), run.stderr
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
