@@ -7,6 +7,8 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+import spladelite
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -31,4 +33,4 @@ def test_the_browsers_side_is_installed() -> None:
     listed = {path.name for pattern in patterns for path in (ROOT / "web").glob(pattern)}
     assert installed - listed == {"index.d.ts"}, "files that a wheel would lack"
     version = json.loads((ROOT / "web" / "package.json").read_text())["version"]
-    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert version == spladelite.__version__
