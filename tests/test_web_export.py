@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from web_host import host
 
 from spladelite import Encoder, InvalidInput, SpladeLite, load_encoder
+from spladelite.upkeep.web import encoder, files
 from spladelite.upkeep.web.graph import read_graph
 
 WEB = Path(__file__).parents[1] / "web"
@@ -207,8 +209,8 @@ def test_the_command(database: SpladeLite, tmp_path: Path) -> None:
 
 def test_the_graph_is_read_as_onnx_reads_it() -> None:
     onnx = pytest.importorskip("onnx")
-    encoder: Any = load_encoder(None)
-    content = (encoder.query.folder.path / encoder.query.route.file).read_bytes()
+    query: Any = load_encoder(None).query  # type: ignore[attr-defined]
+    content = (query.folder.path / query.route.file).read_bytes()
     ours, theirs = read_graph(content), onnx.load_from_string(content).graph
     assert [(n.op, n.inputs, n.outputs) for n in ours.nodes] == [
         (n.op_type, list(n.input), list(n.output)) for n in theirs.node
@@ -276,9 +278,9 @@ def modes(queries: Sequence[str]) -> list[Case]:
     made: list[Case] = []
     for query in queries:
         for mode in ("splade", "bm25", "hybrid"):
-            for encoder in ("model", "idf")[: 1 if mode == "bm25" else 2]:
-                options: dict[str, Any] = {"mode": mode, "encoder": encoder, "k": 5}
-                python = {"encoder": encoder if encoder == "idf" and mode != "bm25" else None}
+            for name in ("model", "idf")[: 1 if mode == "bm25" else 2]:
+                options: dict[str, Any] = {"mode": mode, "encoder": name, "k": 5}
+                python = {"encoder": name if name == "idf" and mode != "bm25" else None}
                 made.append((query, options, python))
     return made
 
@@ -331,6 +333,13 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
     database.export(tmp_path / "slim.db", slim=True)
     with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
         slim.export_web(tmp_path / "slim")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "PART_BYTES", 1500)
+        original = encoder.web_encoder
+        patch.setattr(encoder, "web_encoder", lambda load: replace(original(load), settings=None, graph=b"", rows=b""))
+        database.export_web(tmp_path / "split")
+    assert len(list((tmp_path / "split").glob("lists-*.bin"))) > 2
+    with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
         expected = {
             "cases": cases(database),
             "explanations": explanations(database),

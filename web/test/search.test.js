@@ -38,6 +38,10 @@ test("a slim database", options, async () => {
   await compare(await open(`${hosts.ranges}slim/`), expected.slim);
 });
 
+test("files in many parts", options, async () => {
+  await compare(await open(`${hosts.ranges}split/`), expected.cases.filter(({ options }) => options.encoder !== "model"));
+});
+
 test("a database of another language", options, async () => {
   await compare(await open(`${hosts.ranges}russian/`), expected.russian);
 });
