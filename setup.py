@@ -1,14 +1,51 @@
-"""Everything is in pyproject.toml but this: an extension that the package can do without.
+"""Everything is in pyproject.toml but this: two extensions that the package can do without.
 
-``optional``: where there is no C++ compiler, the installation goes on, and NumPy does the work.
+Where there is no compiler, an installation goes on without them: NumPy does the work of the kernels, far slower, and
+without locks of our own, other copies of SQLite in the process are kept away and watched. A release must not: with
+``SPLADELITE_REQUIRE_KERNEL=1`` the build fails instead.
+
+The extensions use Python's limited API: one wheel a platform serves every Python from 3.11 on.
 """
 
+import os
 import sys
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
-# Without contraction into fused multiply-adds, sums have the same bits as NumPy's.
-flags = ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fno-strict-aliasing"]
+ABI = 0x030B0000  # Python 3.11, the first whose limited API has the buffer protocol
+
+
+class AbiWheel(bdist_wheel):
+    """A wheel for every Python from the oldest that is supported."""
+
+    def finalize_options(self) -> None:
+        """Tag it cp311-abi3."""
+        self.py_limited_api = "cp311"
+        super().finalize_options()
+
+
+if sys.platform == "win32":
+    compile_flags, link_flags = ["/O2", "/fp:precise"], []
+else:
+    # Without contraction into fused multiply-adds, sums have the same bits as NumPy's.
+    compile_flags = ["-O3", "-g0", "-ffp-contract=off", "-fno-strict-aliasing"]
+    link_flags = ["-Wl,-S"] if sys.platform == "darwin" else ["-s"]  # without symbols: a seventh of the size
+
+# Windows' locks belong to a handle, not to the process: nothing is to be done there.
+optional = os.environ.get("SPLADELITE_REQUIRE_KERNEL") != "1"
+locks = [
+    Extension(
+        "spladelite.file._locks",
+        ["spladelite/file/_locks.c"],
+        define_macros=[("Py_LIMITED_API", hex(ABI))],
+        py_limited_api=True,
+        extra_link_args=link_flags,
+        optional=optional,
+    )
+]
+if sys.platform == "win32":
+    locks = []
 
 setup(
     ext_modules=[
@@ -17,8 +54,13 @@ setup(
             ["spladelite/index/_kernels.pyx"],
             language="c++",
             depends=["spladelite/index/_loops.h"],
-            extra_compile_args=flags,
-            optional=True,
-        )
-    ]
+            define_macros=[("Py_LIMITED_API", hex(ABI)), ("CYTHON_LIMITED_API", "1")],
+            py_limited_api=True,
+            extra_compile_args=compile_flags,
+            extra_link_args=link_flags,
+            optional=optional,
+        ),
+        *locks,
+    ],
+    cmdclass={"bdist_wheel": AbiWheel},
 )

@@ -7,9 +7,9 @@ DROP TABLE document_text;
 
 ALTER TABLE segment ADD COLUMN lengths BLOB NOT NULL DEFAULT x'';
 
--- n x 6 bytes, big-endian, ascending: the term ids of the segment's words.
+-- How many rows of posting hold the lists of rare words, a power of two; 0 where bm25 = 0. spladelite/index/buckets.py
 
-ALTER TABLE segment ADD COLUMN words BLOB NOT NULL DEFAULT x'';
+ALTER TABLE segment ADD COLUMN buckets INTEGER NOT NULL DEFAULT 0;
 
 -- The words of a document in the tail; a document that is sealed has its words in posting.
 

@@ -9,6 +9,7 @@
 The floor plan, from the roof down; a module imports from floors below its own (ARCHITECTURE.md walks through it):
 
     cli/             the command line
+    transfer/        the same collection in a distributed engine: connect, move, verify
     training/        fine-tuning, distillation, adaptation to a database
     evaluation/      quality on judged queries
     database         SpladeLite: every public method
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
+    from spladelite.documents.table import OnConflict
     from spladelite.encoders.base import Encoder
     from spladelite.encoders.dense import DenseEncoder
     from spladelite.encoders.registry import load_encoder
@@ -49,16 +51,22 @@ if TYPE_CHECKING:
         ModelMismatch,
         NotADatabase,
         ReadOnly,
+        ServerError,
         SpladeLiteError,
         TrainingError,
+        UnfindableText,
+        Unfinished,
+        Unsupported,
         UnsupportedFormat,
         WrongType,
     )
     from spladelite.file.connection import Durability
     from spladelite.progress import Progress
     from spladelite.records import (
+        Added,
         Document,
         Explanation,
+        Feedback,
         Finding,
         Hit,
         PartMatch,
@@ -73,11 +81,13 @@ if TYPE_CHECKING:
     )
     from spladelite.search.query_weights import QueryInput
     from spladelite.search.request import Rerank, Where, WhereArgs
+    from spladelite.transfer.connect import connect
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "Added",
     "Busy",
     "CorruptIndex",
     "DatabaseError",
@@ -87,6 +97,7 @@ __all__ = [
     "Durability",
     "Encoder",
     "Explanation",
+    "Feedback",
     "Finding",
     "Hit",
     "IdConflict",
@@ -99,6 +110,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "NotADatabase",
+    "OnConflict",
     "PartMatch",
     "Passage",
     "Progress",
@@ -106,6 +118,7 @@ __all__ = [
     "ReadOnly",
     "Rerank",
     "Row",
+    "ServerError",
     "SparseVectors",
     "SpladeLite",
     "SpladeLiteError",
@@ -114,11 +127,15 @@ __all__ = [
     "TermMatch",
     "Tokens",
     "TrainingError",
+    "UnfindableText",
+    "Unfinished",
+    "Unsupported",
     "UnsupportedFormat",
     "WebExport",
     "Where",
     "WhereArgs",
     "WrongType",
+    "connect",
     "load_encoder",
 ]
 
@@ -130,9 +147,11 @@ _ROOMS = (
     "encoders.dense",
     "encoders.registry",
     "file.connection",
+    "documents.table",
     "search.request",
     "search.query_weights",
     "database",
+    "transfer.connect",
 )
 
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from spladelite.arguments import (
     NewDocument,
     check_count,
     check_id,
-    check_metadata,
+    check_ids,
+    check_path,
+    check_statement,
     check_text,
     check_timeout,
     check_vector,
     content_hash,
     id_list,
+    metadata_change,
     new_documents,
 )
 from spladelite.documents import table
+from spladelite.documents.feedback import check_value
+from spladelite.documents.feedback import read as read_feedback
+from spladelite.documents.feedback import store as store_feedback
+from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
-from spladelite.documents.ingest import Target, ingest, passage_spans
+from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
+from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
 from spladelite.documents.metadata_index import add_metadata_index
-from spladelite.errors import InvalidInput
+from spladelite.documents.table import OnConflict
+from spladelite.errors import InvalidInput, UnfindableText, WrongType
 from spladelite.file.connection import Durability
 from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
@@ -34,7 +44,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
-from spladelite.records import Document, Explanation, Finding, Hit, Row, Stats, Term, WebExport
+from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term, WebExport
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -45,7 +55,7 @@ from spladelite.upkeep.check import check as check_file
 from spladelite.upkeep.reencode import change_language, reencode
 from spladelite.upkeep.repair import repair as repair_file
 from spladelite.upkeep.slim import make_slim
-from spladelite.upkeep.stats import read_stats
+from spladelite.upkeep.stats import find_unfindable, read_stats
 
 
 class SpladeLite:
@@ -112,6 +122,8 @@ class SpladeLite:
         )
         self._connections = self._session.connections
 
+    __init__.__doc__ = __doc__  # help() of the constructor shows the arguments too
+
     # --- searching ----------------------------------------------------------------------------------------------------
 
     def search(
@@ -128,6 +140,11 @@ class SpladeLite:
         rerank: Rerank | None = None,
         rerank_top: int = 50,
         timeout: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
     ) -> list[Hit]:
         """The k best documents, best first.
 
@@ -141,7 +158,7 @@ class SpladeLite:
             k: how many, at least 1.
             where: only documents that match, decided before ranking: a dict such as
                 ``{"year": {"$gte": 2020}, "lang": "en"}``, or a SQL condition over the columns ``id``, ``text``,
-                ``metadata`` (JSON) and ``doc_id``.
+                ``metadata`` (JSON) and ``doc_id``. docs/filters.md has every operator.
             where_args: values for ``?`` or ``:name`` in a SQL ``where``.
             min_score: leave out documents that score less.
             encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
@@ -156,6 +173,12 @@ class SpladeLite:
                 cross-encoder's; the hits are ordered by it and show it as their score.
             rerank_top: how many hits are found for it, or k if that is more.
             timeout: seconds after which SQLite's part of the search (filter, posting lists, documents) is ended.
+            where_sql: a SQL condition that must hold as well as the dict ``where``.
+            offset: how many of the best are passed over: the second page of 10 is ``k=10, offset=10``. Pages of a
+                hybrid agree with each other up to the 200 documents of each part that are fused.
+            text: whether hits have their texts; False leaves ``text`` empty and reads none.
+            diversity: from 0, the plain ranking, to 1: how much a hit is to differ from those above it (maximal
+                marginal relevance among the best ``5 k``, at least 50, by their stored vectors).
 
         Returns:
             Hits; an empty list for an empty query, or one without a known term.
@@ -175,6 +198,10 @@ class SpladeLite:
             weights=weights,
             fusion=fusion,
             timeout=timeout,
+            where_sql=where_sql,
+            offset=offset,
+            text=text,
+            diversity=diversity,
         )
         return run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top"))
 
@@ -190,6 +217,11 @@ class SpladeLite:
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
         timeout: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
     ) -> list[list[Hit]]:
         """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
         request = check_request(
@@ -202,8 +234,44 @@ class SpladeLite:
             weights=weights,
             fusion=fusion,
             timeout=timeout,
+            where_sql=where_sql,
+            offset=offset,
+            text=text,
+            diversity=diversity,
         )
         return run.search_many(self._session.index, request, check_queries(queries))
+
+    def more_like(
+        self,
+        id: str,
+        k: int = 10,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        min_score: float | None = None,
+        *,
+        where_sql: str | None = None,
+        offset: int = 0,
+        text: bool = True,
+        diversity: float = 0.0,
+    ) -> list[Hit]:
+        """The documents that are most like one of the database, by its stored vector; without that document.
+
+        Args: as for :meth:`search`.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        request = check_request(
+            k=k,
+            where=where,
+            where_args=where_args,
+            min_score=min_score,
+            where_sql=where_sql,
+            offset=offset,
+            text=text,
+            diversity=diversity,
+        )
+        return run.more_like(self._session.index, request, check_id(id))
 
     def explain(
         self,
@@ -248,6 +316,10 @@ class SpladeLite:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
+        if not isinstance(hit, Hit):
+            raise WrongType(f"hit is of type {type(hit).__name__}; give a Hit of a search")
+        if not isinstance(before, str) or not isinstance(after, str):
+            raise WrongType("before and after must be str, such as '<b>' and '</b>'")
         passage, layout = hit.passage.text, self._session.meta.layout
         places = list(analyzer(layout.language).places(passage)) if layout.bm25 else []
         tokens = None
@@ -269,10 +341,66 @@ class SpladeLite:
         """The file, as it was given."""
         return self._session.path
 
-    def get(self, id: str) -> Document | None:
-        """The document with this id, or None."""
+    @overload
+    def get(self, id: str) -> Document | None: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str] too
+
+    @overload
+    def get(self, id: Iterable[str]) -> list[Document | None]: ...
+
+    def get(self, id: str | Iterable[str]) -> Document | list[Document | None] | None:
+        """The document with this id, or None; of several ids a list in their order, in one transaction."""
+        if isinstance(id, str):
+            with self._connections.read() as connection:
+                return table.get(connection, check_id(id))
+        wanted = check_ids(id)
         with self._connections.read() as connection:
-            return table.get(connection, check_id(id))
+            return get_documents(connection, wanted)
+
+    def documents(
+        self,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        *,
+        where_sql: str | None = None,
+        ids: Iterable[str] | None = None,
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        text: bool = True,
+    ) -> list[Document]:
+        """The documents that match a filter, or all of them, without any ranking.
+
+        Args:
+            where, where_args, where_sql: as for :meth:`search`.
+            ids: only documents with one of these ids; unknown ones are ignored.
+            order_by: metadata fields, ``"$id"`` or ``"$text"``, ``-`` before one for descending: ``["-year", "$id"]``.
+                Numbers come before texts, missing values last. None: the order in which they were stored.
+            limit: how many at most.
+            offset: how many are passed over first.
+            text: False leaves the texts empty and reads none.
+
+        Raises:
+            InvalidFilter, InvalidInput, WrongType: what is wrong with an argument.
+        """
+        matching = compile_filter(where, where_args, where_sql)
+        wanted = None if ids is None else id_list(ids)
+        page = check_page(limit, offset)
+        with self._connections.read() as connection:
+            return list_documents(connection, matching, wanted, order_by, *page, text)
+
+    def count(self, where: Where = None, where_args: WhereArgs = None, *, where_sql: str | None = None) -> int:
+        """How many documents match a filter; without one, how many there are."""
+        matching = compile_filter(where, where_args, where_sql)
+        with self._connections.read() as connection:
+            return count_documents(connection, matching)
+
+    def vector(self, id: str) -> dict[int, float]:
+        """A document's stored vector, ``{term_id: weight}``: of several passages the largest weight of each term.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+        """
+        return run.vector(self._session.index, check_id(id))
 
     def __contains__(self, id: object) -> bool:
         if not isinstance(id, str) or "\0" in id:
@@ -282,7 +410,7 @@ class SpladeLite:
 
     def __len__(self) -> int:
         with self._connections.read() as connection:
-            return int(connection.execute("SELECT count(*) FROM document").get)
+            return count_documents(connection, None)
 
     def __iter__(self) -> Iterator[str]:
         """The ids, in the order in which the documents were stored; what is stored meanwhile is not among them."""
@@ -308,26 +436,31 @@ class SpladeLite:
 
         Args:
             query: the statement, with ``?`` or ``:name`` for values.
-            args: a sequence for ``?``, a dict for ``:name``.
+            args: a sequence for ``?``, a dict for ``:name``; strings, numbers (NumPy's too), booleans, None and bytes.
             timeout: seconds after which the statement is ended.
 
         Raises:
             Interrupted: the timeout has passed.
-            InvalidInput: it does not compile, would change something, or is more than one statement.
+            InvalidInput: it does not compile, would change something, or is more than one statement; a value is of a
+                kind that SQL does not have.
         """
-        return run_user_sql(self._connections, query, args, check_timeout(timeout))
+        names, values = sql_args(args, "args", InvalidInput)
+        bindings = values if names is None else dict(zip(names, values, strict=True))
+        return run_user_sql(self._connections, check_statement(query), bindings, check_timeout(timeout))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def add(
         self,
         texts: str | Iterable[str],
-        ids: str | Iterable[str] | None = None,
+        ids: str | Iterable[str | None] | None = None,
         metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
-    ) -> list[str]:
-        """Add documents; returns their ids in order.
+        *,
+        on_conflict: OnConflict = "error",
+    ) -> Added:
+        """Add documents; returns their ids in order, with the attributes ``new``, ``replaced`` and ``unchanged``.
 
         An id that exists with the same content is left alone and not encoded again; metadata that is not given is not
         compared. A text longer than the model's window becomes several overlapping passages.
@@ -339,74 +472,121 @@ class SpladeLite:
 
         Args:
             texts: one text, or an iterable of them (a generator is read as needed).
-            ids: one a text; by default a hash of the content, so that adding the same text twice is one document.
-            metadata: one JSON object (or None) a text.
+            ids: one a text, None for one that is to be made: a hash of the text, and of the metadata where there is
+                any. So the same text twice is one document, and a paragraph that two sources share is two.
+            metadata: one JSON object (or None) a text; dates, UUID, Decimal and NumPy scalars are stored as
+                docs/filters.md says.
             vectors: one sparse vector a text, ``{term_id: weight}`` or ``(term_ids, weights)``; the model is not run.
             progress: None shows a bar on a terminal; True, False, or a function of ``(done, total)``.
+            on_conflict: what happens where an id exists with other content: ``"error"``, ``"skip"`` leaves the stored
+                document, ``"replace"`` is :meth:`upsert`. Decided in the transaction that stores the batch.
 
         Raises:
-            IdConflict: an id exists with other content; :meth:`upsert` replaces.
+            IdConflict: an id exists with other content, and ``on_conflict`` is ``"error"``.
             InvalidText, InvalidVector, InvalidMetadata, InvalidInput, WrongType: by position.
+
+        Warns:
+            UnfindableText: documents have no term that the model knows, so that ``mode="splade"`` never finds them.
         """
-        return self._ingest(texts, ids, metadata, vectors, progress, replace=False)
+        if on_conflict not in ("error", "skip", "replace"):
+            raise InvalidInput(f"on_conflict is {on_conflict!r}; give 'error', 'skip' or 'replace'")
+        return self._ingest(texts, ids, metadata, vectors, progress, on_conflict)
 
     def upsert(
         self,
         texts: str | Iterable[str],
-        ids: str | Iterable[str] | None = None,
+        ids: str | Iterable[str | None] | None = None,
         metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
-    ) -> list[str]:
+    ) -> Added:
         """Like :meth:`add`, but a document whose id exists is replaced, metadata included (``{}`` if not given).
 
         A document whose text is the same is not encoded again.
         """
-        return self._ingest(texts, ids, metadata, vectors, progress, replace=True)
+        return self._ingest(texts, ids, metadata, vectors, progress, "replace")
 
     def update(
         self,
-        id: str,
+        id: str | None = None,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         vector: Mapping[int, float] | None = None,
-    ) -> None:
-        """Change a document's text, its metadata, or both; what is None stays.
+        *,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        where_sql: str | None = None,
+        merge: bool = False,
+    ) -> int:
+        """Change a document's text, its metadata, or both; or the metadata of all that match. What is None stays.
+
+        Args:
+            id: the document; or None, and ``where``.
+            text: the new text.
+            metadata: the new metadata; with ``merge``, a JSON merge patch (RFC 7396) of the old: keys are set, those
+                that are None are taken away, objects are merged, lists are replaced.
+            vector: the new text's sparse vector; the model is not run.
+            where, where_args, where_sql: as for :meth:`search`; ``where={}`` for all documents.
+            merge: whether ``metadata`` changes the old metadata or takes its place.
+
+        Returns:
+            How many documents matched.
+
+        One transaction: all of them or none.
+
+        Metadata is replaced as a whole unless ``merge`` is given. What others change meanwhile is kept: a new text
+        never brings older metadata or a deleted document back.
 
         Raises:
             DocumentNotFound: no document has this id.
         """
+        matching = compile_filter(where, where_args, where_sql)
+        if (id is None) == (matching is None):
+            raise InvalidInput("update() takes an id or where=, one of them")
+        name = "where" if id is None else check_id(id)
         if text is None and metadata is None:
-            raise InvalidInput(f"update({id!r}) changes nothing; give text, metadata or both")
+            raise InvalidInput(f"update({name!r}) changes nothing; give text, metadata or both")
         if text is None and vector is not None:
-            raise InvalidInput(f"update({id!r}) has a vector without its text; give both")
-        new_metadata = None if metadata is None else check_metadata(metadata)
-        if text is not None:
-            current = self.get(id)
-            if current is None:
-                raise run.not_found(id)
-            kept = check_metadata(current.metadata) if new_metadata is None else new_metadata
-            checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
-            digest = content_hash(check_text(text, "text"), checked)
-            self._store([NewDocument(id, text, kept, checked, digest)], lambda *_: None, replace=True)
-            return
+            raise InvalidInput(f"update({name!r}) has a vector without its text; give both")
+        if text is not None and id is None:
+            raise InvalidInput("update(where=...) changes metadata; a text belongs to one document, so give its id")
+        change = None if metadata is None else metadata_change(metadata, merge=merge)
+        if text is not None and id is not None:
+            self._update_text(id, text, change, vector)
+            return 1
+        assert change is not None
         with self._session.writing() as connection:
-            stored = table.look_up(connection, [check_id(id)]).get(id)
-            if stored is None:
-                raise run.not_found(id)
-            table.set_metadata(connection, stored, new_metadata or "{}")
+            if id is not None:
+                found = list(table.look_up(connection, [id]).values())
+                if not found:
+                    raise run.not_found(id)
+            else:
+                assert matching is not None
+                found = table.stored(connection, matching_doc_ids(connection, matching))
+            for one in found:
+                new = change(one.metadata)
+                if new != one.metadata:
+                    table.set_metadata(connection, one, new)
+        return len(found)
 
-    def delete(self, ids: str | Iterable[str] | None = None, where: Where = None, where_args: WhereArgs = None) -> int:
+    def delete(
+        self,
+        ids: str | Iterable[str] | None = None,
+        where: Where = None,
+        where_args: WhereArgs = None,
+        *,
+        where_sql: str | None = None,
+    ) -> int:
         """Delete documents by id, or all that match a filter; returns how many. Unknown ids are ignored.
 
         ``where={}`` matches, and deletes, every document.
 
         One transaction: all of them or none.
         """
-        if (ids is None) == (where is None):
+        matching = compile_filter(where, where_args, where_sql)
+        if (ids is None) == (matching is None):
             raise InvalidInput("delete() takes ids or where=, one of them")
         wanted = None if ids is None else id_list(ids)
-        matching = compile_filter(where, where_args)
         with self._session.writing() as connection:
             if wanted is not None:
                 found = table.places(connection, wanted)
@@ -420,6 +600,36 @@ class SpladeLite:
         """Make filters on a metadata field (dots lead into nested objects) fast. Idempotent."""
         with self._connections.write() as connection:
             add_metadata_index(connection, field)
+
+    def feedback(self, query: str, id: str, value: float = 1.0) -> None:
+        """Remember in the file whether a document was useful for a query.
+
+        ``spladelite train kb.db`` and ``adapt`` learn from it, ``spladelite eval --database kb.db --feedback`` measures
+        on it. What is said last of a query and a document holds. :meth:`export` takes it along, slim exports do not.
+
+        Args:
+            query: a text, as it was searched.
+            id: a document's.
+            value: above 0: useful, the more the better; 0 or below: not. True and False do as well.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+            InvalidText, InvalidInput, WrongType: what is wrong with an argument.
+        """
+        given = (check_text(query, "query"), check_id(id), check_value(value))
+        with self._connections.write() as connection:
+            if not table.look_up(connection, [id]):
+                raise run.not_found(id)
+            store_feedback(connection, *given)
+
+    def read_feedback(self) -> list[Feedback]:
+        """What was last said of each query and document, oldest first.
+
+        Raises:
+            CorruptIndex: a row has changed since it was written.
+        """
+        with self._connections.read() as connection:
+            return read_feedback(connection)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -462,6 +672,8 @@ class SpladeLite:
     def check(self, repair: bool = False) -> list[Finding]:
         """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.
 
+        Documents without a term that the model knows are no damage; a warning, ``UnfindableText``, counts them.
+
         Args:
             repair: if something was found, rebuild the database from what can be read, in one transaction: the index
                 from the stored vectors; documents whose vectors are damaged are encoded again, for which the model is
@@ -473,28 +685,49 @@ class SpladeLite:
         """
         with self._connections.read() as connection:
             findings = check_file(connection, self._session.meta.layout, self._session.meta.slim)
+            unfindable = [] if findings or self._session.meta.slim else find_unfindable(connection, self._session.meta)
+        if unfindable:
+            warnings.warn(
+                f"{len(unfindable)} of the documents have no term that the model knows and no words, such as "
+                f"{unfindable[0]!r}: no search finds them",
+                UnfindableText,
+                stacklevel=2,
+            )
         return findings + repair_file(self._session) if repair and findings else findings
 
-    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
-        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
+        """
+        with replacing(self._target(path), overwrite) as temporary, self._connections.read() as connection:
             backup(connection, temporary, progress)
 
-    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
+    def export(self, path: str | os.PathLike[str], slim: bool = False, overwrite: bool = False) -> None:
         """Write a compact copy for shipping: one plain file that also opens in read-only folders.
 
         Args:
-            path: where to; what is there is replaced in one step when the copy is complete.
+            path: where to.
             slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
                 cannot be changed: it always opens read-only.
+            overwrite: replace a file that is there, in one step when the copy is complete.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
         """
-        with replacing(self._target(path)) as temporary:
+        with replacing(self._target(path), overwrite) as temporary:
             with self._connections.outside_transaction() as connection:
                 connection.execute("VACUUM INTO ?", (temporary,))
             if slim:
                 make_slim(temporary)
 
-    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
+    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None, overwrite: bool = False) -> None:
         """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
 
         Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
@@ -503,7 +736,7 @@ class SpladeLite:
         from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
         with (
-            replacing(self._target(path)) as temporary,
+            replacing(self._target(path), overwrite) as temporary,
             self._connections.read() as connection,
             ticking(progress, range(len(self)), "exporting") as advance,
         ):
@@ -552,21 +785,35 @@ class SpladeLite:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _ingest(
-        self, texts: Any, ids: Any, metadata: Any, vectors: Any, progress: Progress, *, replace: bool
-    ) -> list[str]:
+        self, texts: Any, ids: Any, metadata: Any, vectors: Any, progress: Progress, on_conflict: OnConflict
+    ) -> Added:
         documents = new_documents(texts, ids, metadata, vectors, self._session.meta.layout.vocabulary_size)
         with ticking(progress, texts, "indexing") as advance:
-            return self._store(documents, advance, replace=replace)
+            return self._store(documents, advance, on_conflict)
 
-    def _store(self, documents: Iterable[NewDocument], advance: Callable[..., object], *, replace: bool) -> list[str]:
+    def _store(
+        self, documents: Iterable[NewDocument], advance: Callable[..., object], on_conflict: OnConflict
+    ) -> Added:
         try:
-            return ingest(Target(self._connections, self._session.models, replace), documents, advance)
+            return ingest(Target(self._connections, self._session.models, on_conflict), documents, advance)
+        finally:
+            self._session.changed()
+
+    def _update_text(
+        self, id: str, text: str, change: Callable[[str], str] | None, vector: Mapping[int, float] | None
+    ) -> None:
+        checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
+        digest = content_hash(check_text(text, "text"), checked)
+        target = Target(self._connections, self._session.models, "replace")
+        try:
+            if not change_text(target, NewDocument(id, text, None, checked, digest), change):
+                raise run.not_found(id)
         finally:
             self._session.changed()
 
     def _target(self, path: str | os.PathLike[str]) -> str:
-        target = os.fspath(path)
-        if os.path.realpath(target) == os.path.realpath(self._session.path):
+        target = check_path(path)
+        if os.path.realpath(target) == self._connections.path:
             raise InvalidInput(f"{target} is this database itself; give another path")
         if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
             raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")

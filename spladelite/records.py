@@ -102,6 +102,22 @@ class Passage:
     end: int
 
 
+class Added(list[str]):
+    """The ids of the documents that a call was given, in order, and what became of each.
+
+    Attributes:
+        new: ids that were not there before.
+        replaced: ids whose text, vector or metadata has changed.
+        unchanged: ids that were there already and were left as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new: list[str] = []
+        self.replaced: list[str] = []
+        self.unchanged: list[str] = []
+
+
 class Hit(NamedTuple):
     """One found document. A named tuple: making a thousand of them takes a quarter of a dataclass's time.
 
@@ -113,6 +129,10 @@ class Hit(NamedTuple):
         metadata: its metadata.
         start, end: where in ``text`` the passage is that scored best; the document's score is its score.
         query: weights by term id of what :meth:`SpladeLite.highlight` marks: the query's terms and words.
+        relevance: the score on a scale from 0 to 1, in the same order. SPLADE: ``score / (score + |q|²)``, so 0.5 for a
+            passage that scores as much as the query would against itself. BM25: ``score / (score + 2 n)`` for n words.
+            Dense: ``(1 + s / (1 + |s|)) / 2``. A hybrid's share of the best score that its weights allow. After
+            ``rerank``: the logistic function of the score.
     """
 
     id: str
@@ -122,6 +142,7 @@ class Hit(NamedTuple):
     start: int
     end: int
     query: Mapping[int, float]
+    relevance: float = 0.0
 
     @property
     def passage(self) -> Passage:
@@ -133,6 +154,23 @@ class Hit(NamedTuple):
             f"Hit(id={self.id!r}, score={self.score!r}, text={self.text!r}, metadata={self.metadata!r}, "
             f"start={self.start}, end={self.end})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a user said of a document that a query found.
+
+    Attributes:
+        query: as it was asked.
+        id: the document's, which may be gone.
+        value: above 0: useful, the more the better; 0 or below: not.
+        at: when, in UTC, as ISO 8601 writes it.
+    """
+
+    query: str
+    id: str
+    value: float
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +282,8 @@ class Stats:
         kernel: ``"compiled"`` or ``"numpy"``.
         file_size: pages of the database in all, free ones included.
         sizes: bytes by part: ``text``, ``vectors``, ``postings``, …
+        unfindable: documents without a term that the model knows, which ``mode="splade"`` never finds; None for a slim
+            export, which cannot tell.
     """
 
     documents: int
@@ -265,6 +305,7 @@ class Stats:
     kernel: str
     file_size: int
     sizes: dict[str, int]
+    unfindable: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import random
+import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import apsw
 import numpy as np
 import pytest
 
-from spladelite.documents.filters import Filter, compile_filter, matching_among, matching_doc_ids
+from spladelite.documents.filters import Filter, compile_filter, matching_among, matching_doc_ids, prepare_filters
 from spladelite.documents.metadata_index import metadata_index_sql
 from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
 
@@ -26,6 +32,7 @@ INSERT INTO secret VALUES ('password', 'hunter2');
 
 def database(metadata: list[dict[str, Any]], ascii_only: bool = False) -> apsw.Connection:
     connection = apsw.Connection(":memory:")
+    prepare_filters(connection)
     connection.execute(SCHEMA)
     connection.executemany(
         "INSERT INTO document (id, text, metadata) VALUES (?, ?, ?)",
@@ -62,8 +69,30 @@ def kind(value: object) -> str:
     return {bool: "bool", int: "number", float: "number", str: "text"}.get(type(value), "container")
 
 
+def moment(value: object) -> datetime.datetime | None:
+    """A text with date, time and time zone."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)", value):
+        with contextlib.suppress(ValueError):
+            return datetime.datetime.fromisoformat(value)
+    return None
+
+
 def same(value: object, operand: object) -> bool:
+    if moment(value) and moment(operand):
+        return moment(value) == moment(operand)
     return kind(value) == kind(operand) and (kind(value) == "null" or value == operand)
+
+
+def folded(value: object) -> object:
+    if isinstance(value, list):
+        return [folded(item) for item in value]
+    return value.casefold() if isinstance(value, str) else value
+
+
+def contains(value: object, operand: object) -> bool:
+    if isinstance(value, list):
+        return any(same(item, operand) for item in value)
+    return isinstance(value, str) and isinstance(operand, str) and operand in value
 
 
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -107,12 +136,28 @@ def operator_holds(value: object, operator: str, right: Any) -> bool:
             return not any(same(value, item) for item in right)
         case "$exists":
             return bool((value is not MISSING) == right)
+        case "$empty":
+            return bool((value is MISSING or value in (None, "", [], {})) == right)
+        case "$contains":
+            return contains(value, right)
+        case "$not_contains":
+            return not contains(value, right)
+        case "$icontains":
+            return contains(folded(value), folded(right))
+        case "$any":
+            return isinstance(value, list) and any(contains(value, item) for item in right)
+        case "$all":
+            return isinstance(value, list) and all(contains(value, item) for item in right)
         case "$not":
             return not field_holds(value, right)
+    a, b = moment(value), moment(right)
+    if a and b:
+        return ORDER[operator](a, b)
     return bool(kind(value) == kind(right) and kind(value) in ("number", "text") and ORDER[operator](value, right))
 
 
-KEYS = ["a", "b", "c_1", "a.b", "b.c", "a.b.c", "naïve 'key'", "[0]"]
+LOOK_INSIDE = ["$empty", "$contains", "$not_contains", "$icontains", "$any", "$all"]
+KEYS = ["$id", "$text", "a", "b", "c_1", "a.b", "b.c", "a.b.c", "naïve 'key'", "[0]"]
 SCALARS: list[Any] = [None, True, False, 0, 1, -1, 2, 0.5, 1.0, 2**53 + 1, float(2**53), 2**63 - 1, 1e300, -0.0, 0.1]
 SCALARS += [
     "",
@@ -136,7 +181,21 @@ SCALARS += [
 ]
 
 
-COMMON: list[Any] = [None, True, 1, 2, "a", "b"]
+MOMENTS = [
+    "2024-05-01T12:00:00+02:00",
+    "2024-05-01T10:00:00Z",
+    "2024-05-01T10:00Z",
+    "2024-05-01T10:00:00.000001+00:00",
+    "2024-05-02T09:59:59+23:59",
+    "2024-04-30T10:00:00-23:59",
+    "2024-05-01T10:00:00",
+    "2024-05-01",
+    "2024-13-01T10:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+]
+SCALARS += [*MOMENTS, "ID1", "id1", "text 1", "ext", "STRASSE", "straße", "id2"]
+COMMON: list[Any] = [None, True, 1, 2, "a", "b", *MOMENTS[:2], "Straße"]
 
 
 def random_scalar(rng: random.Random) -> Any:
@@ -150,7 +209,9 @@ def random_metadata(rng: random.Random, depth: int = 0) -> dict[str, Any]:
         if roll < 0.25 and depth < 3:
             row[key] = random_metadata(rng, depth + 1)
         elif roll < 0.33:
-            row[key] = [random_scalar(rng), {"b": 1}]
+            row[key] = [random_scalar(rng) for _ in range(rng.randrange(4))] + [{"b": 1}] * rng.randrange(2)
+        elif roll < 0.36:
+            row[key] = {}
         else:
             row[key] = random_scalar(rng)
     return row
@@ -176,10 +237,12 @@ def random_filter(rng: random.Random, depth: int = 0) -> dict[str, Any]:
 def random_operators(rng: random.Random, depth: int = 0) -> dict[str, Any]:
     operators: dict[str, Any] = {}
     for _ in range(rng.choice([1, 1, 2, 3])):
-        operator = rng.choice(["$eq", "$ne", "$in", "$nin", "$exists", "$not", *ORDER, *ORDER])
-        if operator in ("$in", "$nin"):
-            operators[operator] = rng.sample(SCALARS, rng.randrange(5))
-        elif operator == "$exists":
+        operator = rng.choice(["$eq", "$ne", "$in", "$nin", "$exists", "$not", *ORDER, *ORDER, *LOOK_INSIDE])
+        if operator in ("$in", "$nin", "$any", "$all"):
+            operators[operator] = [random_scalar(rng) for _ in range(rng.randrange(5))]
+        elif operator == "$icontains":
+            operators[operator] = rng.choice([value for value in SCALARS if isinstance(value, str)])
+        elif operator in ("$exists", "$empty"):
             operators[operator] = rng.random() < 0.5
         elif operator == "$not":
             operators[operator] = random_operators(rng, depth + 1) if depth < 2 else {"$eq": 1}
@@ -196,12 +259,13 @@ def test_10_000_random_filters_equal_the_oracle(indexed: bool) -> None:
     rows = [random_metadata(rng) for _ in range(60)]
     connection = database(rows, ascii_only=indexed)
     if indexed:
-        for key in KEYS:
+        for key in KEYS[2:]:
             connection.execute(metadata_index_sql(key))
+    documents = [row | {"$id": f"id{i}", "$text": f"text {i}"} for i, row in enumerate(rows, 1)]
     found = 0
     for _ in range(5_000):
         where = random_filter(rng)
-        expected = [i for i, row in enumerate(rows, 1) if holds(row, where)]
+        expected = [i for i, document in enumerate(documents, 1) if holds(document, where)]
         assert matches(connection, where) == expected, where
         found += 0 < len(expected) < len(rows)
     assert found > 1_000  # many filters do select
@@ -227,12 +291,67 @@ def test_types_do_not_mix() -> None:
     assert matches(connection, {}) == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_the_table_in_the_docs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "filters.md").read_text("utf-8")
+    table = [
+        [cell.strip() for cell in line[1:-1].split("|")]
+        for line in page[page.index('| `{"a": …}` |') :].split("\n\n")[0].splitlines()
+    ]
+    fields = [{} if cell == "*missing*" else {"a": json.loads(cell.strip("`"))} for cell in table[0][1:]]
+    connection = database(fields)
+    assert len(table) > 20
+    for condition, *cells in table[2:]:
+        expected = [i for i, cell in enumerate(cells, 1) if cell == "yes"]
+        assert set(cells) <= {"yes", ""}
+        assert matches(connection, {"a": json.loads(condition.strip("`"))}) == expected, condition
+
+
 def test_keys_with_dots_and_dollars_are_written_with_a_backslash() -> None:
     connection = database([{"a.b": 1}, {"a": {"b": 1}}, {"$x": 1}, {"": 1}])
     assert matches(connection, {r"a\.b": 1}) == [1]
     assert matches(connection, {"a.b": 1}) == [2]
     assert matches(connection, {r"\$x": 1}) == [3]
     assert matches(connection, {"": 1}) == [4]
+
+
+def test_the_documents_own_id_and_text_are_fields_with_a_dollar_sign() -> None:
+    connection = database([{"id": "x", "doc": {"id": 1}}, {"text": "y"}])
+    assert matches(connection, {"$id": {"$in": ["id1", "id3"]}}) == [1]
+    assert matches(connection, {"$text": {"$icontains": "TEXT 2"}}) == [2]
+    assert matches(connection, {r"\id": "x"}) == [1]
+    assert matches(connection, {r"\text": "y"}) == [2]
+    assert matches(connection, {r"\doc.id": 1}) == [1]
+
+
+def test_a_dict_and_sql_hold_together() -> None:
+    connection = database([{"a": i % 2} for i in range(6)])
+    condition = compile_filter({"a": 1}, ["id4"], "id >= ?")
+    assert condition is not None
+    assert matching_doc_ids(connection, condition).tolist() == [4, 6]
+    assert matching_among(connection, condition, [1, 2, 3, 4]) == {4}
+    assert condition != compile_filter({"a": 1}, ["id5"], "id >= ?")
+    with pytest.raises(InvalidFilter, match="where is SQL already"):
+        compile_filter("id = 1", None, "id = 2")
+    with pytest.raises(WrongType, match="where_sql is of type dict"):
+        compile_filter({}, None, {})  # type: ignore[arg-type]
+
+
+def test_dates_and_other_values_of_python() -> None:
+    noon = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    key = uuid.UUID(int=7)
+    connection = database(
+        [{"a": noon.isoformat()}, {"a": "2024-05-01T10:00:00Z"}, {"a": "2024-05-01"}, {"a": str(key)}, {"a": 2.5}]
+    )
+    assert matches(connection, {"a": noon}) == [1, 2]
+    assert matches(connection, {"a": {"$in": [noon.astimezone(datetime.UTC)]}}) == [1, 2]
+    assert matches(connection, {"a": noon.date()}) == [3]
+    assert matches(connection, {"a": {"$lt": noon}}) == [3, 4]  # texts that are no moments are compared as texts
+    assert matches(connection, {"a": {"$lt": noon, "$gt": noon - datetime.timedelta(1)}}) == [3]
+    assert matches(connection, {"a": key}) == [4]
+    assert matches(connection, {"a": Decimal("2.50")}) == [5]
+    assert matches(connection, {"a": np.datetime64("2024-05-01", "D")}) == [3]
+    with pytest.raises(InvalidFilter, match="nan"):
+        matches(connection, {"a": Decimal("NaN")})
 
 
 def test_numpy_scalars_and_arrays_are_values() -> None:
@@ -266,7 +385,16 @@ def test_damaged_metadata_is_named_as_damage() -> None:
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({"a": {"$regex": "x"}}, r"unknown operator '\$regex'"),
+        ({"a": {"$regex": "x"}}, r"no \$regex"),
+        ({"a": {"$like": "x"}}, r"unknown operator '\$like'"),
+        ({"id": "x"}, r"'id' is easily meant otherwise: the document's own is '\$id'"),
+        ({"text": {"$contains": "x"}}, r"'\$text'"),
+        ({"doc.year": 1}, r"'doc.year' is easily meant otherwise: and the metadata key"),
+        ({"a": {"$icontains": 1}}, r"\$icontains takes a string"),
+        ({"a": {"$empty": 1}}, r"\$empty takes True or False"),
+        ({"a": {"$any": "x"}}, r"\$any takes a list"),
+        ({"a": {"$all": [[1]]}}, r"\$all of \[1\]"),
+        ({"a": {"$contains": [1]}}, r"\$contains of \[1\]"),
         ({"a": {"b": 1}}, "unknown operator 'b'.*'a.b'"),
         ({"$nor": [{}]}, r"'\$nor' is not an operator"),
         ({"$and": []}, r"\$and takes a list of at least one dict"),
@@ -347,6 +475,9 @@ def test_a_hundred_thousand_values_are_one_parameter() -> None:
         {"year": {"$in": [1, 2, 3]}},
         {"year": {"$in": ["a"]}},
         {"year": {"$in": ["a", 1]}},
+        {"year": "2024-05-01T12:00:00+02:00"},
+        {"year": {"$gte": "2024-05-01T12:00:00+02:00", "$lt": "2024-06-01T12:00:00+02:00"}},
+        {"year": {"$in": ["2024-05-01T12:00:00+02:00", "2024-06-01T12:00:00+02:00"]}},
         {"year": 5, "lang": "en"},
         {"$or": [{"year": 5}, {"year": 7}]},
         "metadata ->> 'year' > ?",
@@ -533,7 +664,7 @@ def test_a_statement_cached_before_does_not_slip_past_the_authorizer(connection:
         ("id = ?", [float("nan")], "finite"),
         ("id = :a", {1: 1}, "names of parameters are strings"),
         ({"a": 1}, [1], "put a dict's values into the dict"),
-        (None, [1], "where_args are the values of a where"),
+        (None, [1], "where_args are the values of a SQL condition"),
     ],
 )
 def test_arguments_that_do_not_fit(connection: apsw.Connection, where: Any, where_args: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The README's Python is run, and what it prints is compared with what the README says it prints."""
+"""The Python of the README and of docs/ is run, and what it prints is compared with what the pages say it prints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ELSEWHERE = {"scale"}  # needs a server, which tests/test_transfer.py has
+NEEDS = {  # the framework that a page's code imports
+    "langchain": "langchain_core",
+    "haystack": "haystack",
+    "llamaindex": "llama_index",
+    "mcp": "mcp",
+    "datasette": "datasette",
+}
 
 
 def assert_alike(printed: str, written: str) -> None:
@@ -22,23 +30,31 @@ def assert_alike(printed: str, written: str) -> None:
     )
 
 
-def test_the_readme_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.stem in ELSEWHERE:
+        pytest.skip("tests/test_transfer.py runs this page")
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem])
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {"__name__": page.stem}
     compared = 0
-    for (language, code), following in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+    for (language, code), following in zip(blocks, [*blocks[1:], ("", "")], strict=True):
         if language != "python":
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, "README.md", "exec"), names)
+            exec(compile(code, page.name, "exec"), names)
         if following[0] == "text":
             assert_alike(printed.getvalue(), following[1])
             compared += 1
-    assert compared >= 5
-    names["db"].close()  # type: ignore[attr-defined]
+    if page.name == "README.md":
+        assert compared >= 5
+        names["db"].close()  # type: ignore[attr-defined]
 
 
-def test_the_readme_links_to_files_that_exist() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_links_to_files_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target

@@ -1,23 +1,32 @@
-r"""``where=``: a dict or a SQL condition -> the documents that may be found.
+r"""``where=``: a dict or a SQL condition, or both -> the documents that may be found.
 
-**A dict** compares metadata. Keys are paths: a dot goes down into a nested object (``"author.name"``); a key that
-itself has a dot or begins with a dollar sign is written with a backslash (``r"v1\.2"``, ``r"\$price"``). Several keys,
-and several operators of one key, must all hold; ``{}`` holds for every document.
+**A dict** compares metadata. Keys are paths: a dot goes down into a nested object (``"author.name"``). ``"$id"`` and
+``"$text"`` are the document's own; a key that itself has a dot or begins with a dollar sign is written with a
+backslash (``r"v1\.2"``, ``r"\$price"``), and so are the metadata keys ``id``, ``text`` and ``doc``, which are easily
+meant otherwise (``r"\id"``). Several keys, and several operators of one key, must all hold; ``{}`` holds for every
+document.
 
-======================  ============================================================================================
-``{"a": x}``            the same as ``{"a": {"$eq": x}}``
-``$eq``                 same JSON type and equal: 1 equals 1.0, but neither ``true`` nor ``"1"``;
-                        ``None``: the field is null or missing
-``$gt $gte $lt $lte``   two numbers, or two strings (by code point); false for everything else
-``$in``                 equal to one of the list's values; ``[]``: no document
-``$exists``             ``True``: the field is there, null included; ``False``: it is not
-``$ne``, ``$nin``       the exact complements of ``$eq`` and ``$in``: a missing field is not equal to 1
-``$not``                the exact complement of a condition: ``{"$not": {"a": 1}}``, ``{"a": {"$not": {"$gt": 1}}}``
-``$and``, ``$or``       a list of at least one dict
-======================  ============================================================================================
+============================  ======================================================================================
+``{"a": x}``                  the same as ``{"a": {"$eq": x}}``
+``$eq``                       same JSON type and equal: 1 equals 1.0, but neither ``true`` nor ``"1"``;
+                              ``None``: the field is null or missing
+``$gt $gte $lt $lte``         two numbers, or two strings (by code point); false for everything else
+``$in``                       equal to one of the list's values; ``[]``: no document
+``$exists``                   ``True``: the field is there, null included; ``False``: it is not
+``$empty``                    ``True``: missing, null, ``""``, ``[]`` or ``{}``; ``False``: anything else
+``$contains``                 a string that contains this string, or a list with an element that is equal to this value
+``$icontains``                the same for a string without regard to case (Unicode case folding)
+``$any``, ``$all``            a list that has at least one, or each, of these values
+``$ne $nin $not_contains``    the exact complements of ``$eq``, ``$in``, ``$contains``: a missing field is no 1
+``$not``                      the exact complement: ``{"$not": {"a": 1}}``, ``{"a": {"$not": {"$gt": 1}}}``
+``$and``, ``$or``             a list of at least one dict
+============================  ======================================================================================
 
-A field whose value is a list or an object equals nothing, and lists are not descended into; ``$exists``, ``$ne``,
-``$nin`` and ``$not`` see such a field.
+Two strings that are both ISO 8601 with date, time and time zone are compared as moments:
+``"2024-05-01T12:00:00+02:00"`` equals ``"2024-05-01T10:00:00Z"``. Values may be ``datetime``, ``date``, ``UUID``,
+``Decimal`` and NumPy scalars too (:mod:`spladelite.json_values`). A field whose value is a list or an object equals
+nothing; only ``$contains``, ``$icontains``, ``$any`` and ``$all`` look into lists. There is no ``$regex``: the time
+that a pattern takes cannot be bounded.
 
 **A string** is one SQL expression over the columns ``doc_id, id, text, metadata`` of the table ``document``, with ``?``
 or ``:name`` for ``where_args``. It runs under an authorizer: built-in scalar functions and ``json_each`` are allowed,
@@ -27,27 +36,19 @@ nothing else. Conditions on ``metadata ->> 'year'`` use the index of ``create_me
 
 from __future__ import annotations
 
-import json
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filter_sql import SqlValue, check_sql, is_list, items, run_authorized, scalar, show, sql_args
+from spladelite.documents.filter_dict import DictCompiler
+from spladelite.documents.filter_sql import SqlValue, check_sql, run_authorized, sql_args
 from spladelite.errors import CorruptIndex, InvalidFilter, WrongType
+from spladelite.json_values import moment
 
-MAX_CONDITIONS = 500  # SQLite refuses expressions deeper than 1000, and each AND is one level
-MAX_DEPTH = 32
-
-_RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_OPERATORS = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists, $not"
-_NUMBER = "IN ('integer', 'real')"
-_TEXT = "= 'text'"
-_PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _CLOCK = re.compile(r"\b(date|time|datetime|julianday|strftime|unixepoch|timediff|current_\w+)\b", re.IGNORECASE)
 
 
@@ -63,6 +64,7 @@ class Filter:
         names: the parameters' names, one a value, or None where they are ``?``.
         trusted: built here from a dict; otherwise the caller's own SQL, which runs under an authorizer.
         stamp: tells apart what would compare as equal: 1, 1.0 and True; two readings of the clock.
+        also: a second condition that must hold as well.
     """
 
     sql: str
@@ -70,6 +72,7 @@ class Filter:
     names: tuple[str, ...] | None
     trusted: bool
     stamp: object = field(repr=False)
+    also: Filter | None = None
 
     @property
     def bindings(self) -> tuple[SqlValue, ...] | dict[str, SqlValue]:
@@ -77,12 +80,15 @@ class Filter:
         return self.args if self.names is None else dict(zip(self.names, self.args, strict=True))
 
 
-def compile_filter(where: Mapping[str, object] | str | None, where_args: object = None) -> Filter | None:
+def compile_filter(
+    where: Mapping[str, object] | str | None, where_args: object = None, where_sql: str | None = None
+) -> Filter | None:
     """The condition that ``where`` stands for; None where there is none.
 
     Args:
         where: a dict or a SQL expression; the module's docstring has the rules.
         where_args: values for a SQL expression's parameters: a sequence for ``?``, a mapping for ``:name``.
+        where_sql: a SQL expression that must hold as well as the dict.
 
     Raises:
         InvalidFilter: anything that is not exactly a filter, naming the operator or the place. SQL that does not
@@ -90,23 +96,46 @@ def compile_filter(where: Mapping[str, object] | str | None, where_args: object 
         WrongType: ``where`` is neither a dict nor a string.
     """
     if isinstance(where, str):
-        check_sql(where)
-        names, args = sql_args(where_args)
-        stamp: object = object() if _CLOCK.search(where) else tuple(map(type, args))
-        return Filter(where, args, names, False, stamp)
-    if where_args is not None:
-        raise InvalidFilter(
-            "where_args are the values of a where that is a SQL string; put a dict's values into the dict"
-        )
+        if where_sql is not None:
+            raise InvalidFilter("where is SQL already; give where_sql beside a dict, or join both with AND")
+        where, where_sql = None, where
+    sql = None if where_sql is None else _caller_sql(where_sql, where_args)
+    if where_args is not None and sql is None:
+        raise InvalidFilter("where_args are the values of a SQL condition; put a dict's values into the dict")
     if where is None:
-        return None
+        return sql
     if not isinstance(where, Mapping):
         raise WrongType(
             f"where is of type {type(where).__name__}; give a dict, such as {{'year': 2020}}, or a SQL string"
         )
-    compiler = _Compiler()
-    sql, values = compiler.conditions(where, 0), tuple(compiler.args)
-    return Filter(sql, values, None, True, tuple(map(type, values)))
+    compiler = DictCompiler()
+    text, values = compiler.conditions(where, 0), tuple(compiler.args)
+    return Filter(text, values, None, True, tuple(map(type, values)), sql)
+
+
+def _caller_sql(sql: object, where_args: object) -> Filter:
+    if not isinstance(sql, str):
+        raise WrongType(f"where_sql is of type {type(sql).__name__}; give a SQL expression as a str")
+    check_sql(sql)
+    names, args = sql_args(where_args)
+    stamp: object = object() if _CLOCK.search(sql) else tuple(map(type, args))
+    return Filter(sql, args, names, False, stamp)
+
+
+def prepare_filters(connection: apsw.Connection) -> None:
+    """Give a connection the functions that dicts are compiled to."""
+    connection.create_scalar_function("moment", _sql_moment, 1, deterministic=True)
+    connection.create_scalar_function("casefold", _sql_casefold, 1, deterministic=True)
+
+
+def _sql_moment(*values: object) -> int | None:
+    (value,) = values
+    return moment(value) if isinstance(value, str) else None
+
+
+def _sql_casefold(*values: object) -> str | None:
+    (value,) = values
+    return value.casefold() if isinstance(value, str) else None
 
 
 def matching_doc_ids(connection: apsw.Connection, condition: Filter) -> NDArray[np.int64]:
@@ -134,6 +163,8 @@ def matching_doc_ids(connection: apsw.Connection, condition: Filter) -> NDArray[
         ids *= 10
         ids += digits[:, place] - ord("0")
     ids.sort()
+    if condition.also is not None:
+        return np.intersect1d(ids, matching_doc_ids(connection, condition.also), assume_unique=True)
     return ids
 
 
@@ -141,7 +172,10 @@ def matching_among(connection: apsw.Connection, condition: Filter, doc_ids: Sequ
     """Those of a few documents that match; errors as above. No index is asked, and no other document read."""
     few = f"doc_id IN (SELECT value FROM json_each('{list(doc_ids)}'))"
     text = _run(connection, f"SELECT group_concat(doc_id) FROM document NOT INDEXED WHERE {few} AND", condition)
-    return {int(doc_id) for doc_id in text.split(",")} if text else set()
+    found = {int(doc_id) for doc_id in text.split(",")} if text else set()
+    if condition.also is not None and found:
+        return matching_among(connection, condition.also, sorted(found))
+    return found
 
 
 def _run(connection: apsw.Connection, select: str, condition: Filter) -> str:
@@ -153,150 +187,3 @@ def _run(connection: apsw.Connection, select: str, condition: Filter) -> str:
         return connection.execute(sql, condition.args, can_cache=False).get or ""
     except apsw.SQLError as error:
         raise CorruptIndex(f"table document has metadata that is not JSON ({error}); run check()") from error
-
-
-@dataclass(slots=True)
-class _Compiler:
-    """Builds the SQL from left to right, so that ``args`` are in the order of their ``?``."""
-
-    args: list[SqlValue] = field(default_factory=list)
-    count: int = 0
-
-    def conditions(self, where: object, depth: int) -> str:
-        if not isinstance(where, Mapping):
-            raise InvalidFilter(
-                f"{show(where)} stands where a filter was expected; give a dict, such as {{'year': 2020}}"
-            )
-        if depth > MAX_DEPTH:
-            raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
-        parts = []
-        for key, operand in where.items():
-            if not isinstance(key, str):
-                raise InvalidFilter(f"{show(key)} is not a metadata key; keys are strings")
-            if key in ("$and", "$or"):
-                if not is_list(operand) or not operand:
-                    raise InvalidFilter(f"{key} takes a list of at least one dict, not {show(operand)}")
-                joined = f" {key[1:].upper()} ".join(self.conditions(item, depth + 1) for item in items(operand))
-                parts.append(f"({joined})")
-            elif key == "$not":
-                parts.append(_complement(self.conditions(operand, depth + 1)))
-            elif key.startswith("$"):
-                raise InvalidFilter(
-                    f"{key!r} is not an operator that holds conditions; known are $and, $or, $not "
-                    f"(inside a key: {_OPERATORS}; a key that begins with $ is written '\\\\{key}')"
-                )
-            else:
-                parts.append(self.field(key, operand, depth))
-        return f"({' AND '.join(parts)})" if parts else "TRUE"
-
-    def field(self, path: str, operand: object, depth: int) -> str:
-        columns = columns_of(path)
-        if not isinstance(operand, Mapping):
-            return self.equal(columns, operand, path, "$eq")
-        if depth > MAX_DEPTH:
-            raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
-        if not operand:
-            raise InvalidFilter(f"{path!r}: an empty dict has no operator; use one of {_OPERATORS}")
-        parts = []
-        for operator, value in operand.items():
-            match operator:
-                case "$eq":
-                    parts.append(self.equal(columns, value, path, operator))
-                case "$ne":
-                    parts.append(_complement(self.equal(columns, value, path, operator)))
-                case "$in":
-                    parts.append(self.member(columns, value, path, operator))
-                case "$nin":
-                    parts.append(_complement(self.member(columns, value, path, operator)))
-                case "$exists":
-                    if not isinstance(value, bool):
-                        raise InvalidFilter(f"{path!r}: $exists takes True or False, not {show(value)}")
-                    self.counted()
-                    parts.append(f"{columns[1]} IS {'NOT ' if value else ''}NULL")
-                case "$not":
-                    if not isinstance(value, Mapping):
-                        raise InvalidFilter(f"{path!r}: $not takes a dict of operators, not {show(value)}; or use $ne")
-                    parts.append(_complement(self.field(path, value, depth + 1)))
-                case "$gt" | "$gte" | "$lt" | "$lte":
-                    continue
-                case _:
-                    raise InvalidFilter(
-                        f"{path!r}: unknown operator {show(operator)}; known are {_OPERATORS}; "
-                        f"a field of a nested object is reached by a dot: 'a.b'"
-                    )
-        parts += self.ranges(columns, {o: value for o, value in operand.items() if o in _RANGES}, path)
-        return f"({' AND '.join(parts)})"
-
-    def ranges(self, columns: tuple[str, str], bounds: Mapping[str, object], path: str) -> Iterable[str]:
-        """Conditions of all ``$gt $gte $lt $lte`` of a field, one for numbers and one for strings."""
-        by_kind: dict[str, dict[str, SqlValue]] = {}
-        for operator, value in bounds.items():
-            if value is None or isinstance(value, bool | np.bool_):
-                raise InvalidFilter(f"{path!r}: {operator} compares numbers or strings; {value!r} has no order")
-            checked = scalar(value, path, operator)
-            by_kind.setdefault(_TEXT if isinstance(checked, str) else _NUMBER, {})[operator] = checked
-        for kind, operands in by_kind.items():
-            self.counted(len(operands) + 1)
-            parts = [f"{columns[0]} {_RANGES[operator]} ?" for operator in operands]
-            self.args.extend(operands.values())
-            # In SQLite every number comes before every string: these bounds keep a search of the index short.
-            if kind == _NUMBER and operands.keys().isdisjoint(("$lt", "$lte")):
-                parts.append(f"{columns[0]} < ''")
-            elif kind == _TEXT and operands.keys().isdisjoint(("$gt", "$gte")):
-                parts.append(f"{columns[0]} >= ''")
-            yield f"({' AND '.join(parts)} AND {columns[1]} {kind})"
-
-    def equal(self, columns: tuple[str, str], operand: object, path: str, operator: str) -> str:
-        value, kind = columns
-        checked = scalar(operand, path, operator)
-        self.counted()
-        if checked is None:
-            return f"{value} IS NULL"
-        if isinstance(checked, bool):  # SQLite reads true as 1
-            return f"({value} = {int(checked)} AND {kind} = '{str(checked).lower()}')"
-        self.args.append(checked)
-        return f"({value} = ? AND {kind} {_TEXT if isinstance(checked, str) else _NUMBER})"
-
-    def member(self, columns: tuple[str, str], operand: object, path: str, operator: str) -> str:
-        if not is_list(operand):
-            raise InvalidFilter(f"{path!r}: {operator} takes a list of values, not {show(operand)}")
-        value, kind = columns
-        values = [scalar(item, path, operator) for item in items(operand)]
-        parts = [
-            self.equal(columns, special, path, operator)
-            for special in (None, True, False)
-            if any(item is special for item in values)
-        ]
-        texts = [item for item in values if isinstance(item, str)]
-        numbers = [item for item in values if isinstance(item, int | float) and not isinstance(item, bool)]
-        for same_kind, condition in ((texts, _TEXT), (numbers, _NUMBER)):
-            if same_kind:
-                self.counted()
-                self.args.append(json.dumps(same_kind, ensure_ascii=False))
-                parts.append(f"({value} IN (SELECT value FROM json_each(?)) AND {kind} {condition})")
-        return f"({' OR '.join(parts)})" if parts else "FALSE"
-
-    def counted(self, conditions: int = 1) -> None:
-        self.count += conditions
-        if self.count > MAX_CONDITIONS:
-            raise InvalidFilter(f"the filter has more than {MAX_CONDITIONS} conditions; use $in for a list of values")
-
-
-def _complement(sql: str) -> str:
-    return f"({sql} IS NOT TRUE)"  # NOT would keep what is neither true nor false: NULL
-
-
-def columns_of(path: str) -> tuple[str, str]:
-    """The two SQL expressions of a metadata path: its value, and its JSON type (NULL where it is missing)."""
-    labels = [re.sub(r"\\([.$])", r"\1", label) for label in re.split(r"(?<!\\)\.", path)]
-    for label in labels:
-        if any(character in '"\\' or unicodedata.category(character) in ("Cc", "Cs") for character in label):
-            raise InvalidFilter(
-                f"the metadata key {label!r} cannot be used in a filter: SQLite's JSON paths have no quotes, "
-                f"backslashes or control characters"
-            )
-    literal = "$" + "".join(f'."{label}"' for label in labels)
-    literal = literal.replace("'", "''")
-    # A plain name as people write it in SQL, so that their conditions use the same index.
-    name = path if _PLAIN.fullmatch(path) else literal
-    return f"metadata ->> '{name}'", f"json_type(metadata, '{literal}')"

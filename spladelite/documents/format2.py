@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import apsw
 import numpy as np
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, open_file
 from spladelite.index import ascending
+from spladelite.index.buckets import BUCKET
 from spladelite.index.passages import matches
 from spladelite.index.postings import Lists, encode, is_short
-from spladelite.index.scoring import WORD, Segment
-from spladelite.index.segments import read_old_segment, sealed_until, segment_checksum, word_columns, write_lists
+from spladelite.index.scoring import Segment
+from spladelite.index.segments import pack_lengths, read_old_segment, sealed_until, segment_checksum
 from spladelite.index.settings import set_language
-from spladelite.index.word_rows import SegmentWords, append_words, group_words, posting_checksum
+from spladelite.index.word_rows import SegmentWords, append_words, group_words, posting_checksum, write_words
 from spladelite.index.words import DEFAULT_LANGUAGE, WordCounts, analyzer
 from spladelite.progress import ticking
 
@@ -46,8 +48,11 @@ class Upgrade:
                     if not side.execute("SELECT 1 FROM segment WHERE segment_id = ?", (segment_id,)).get:
                         words = _words_of(connection, segment, advance)
                         with side:
-                            side.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment_id, *word_columns(words)))
-                            write_lists(side, segment_id, len(segment), words.lists)
+                            buckets = write_words(side, segment_id, len(segment), words.lists)
+                            side.execute(
+                                "INSERT INTO segment VALUES (?, ?, ?)",
+                                (segment_id, pack_lengths(words.lengths), buckets),
+                            )
 
     def apply(self, connection: apsw.Connection, path: str) -> None:
         """Take over what was prepared, and prepare the rest; in a write transaction, with the tables of format 2."""
@@ -59,7 +64,7 @@ class Upgrade:
             return
         self.prepare(connection, path)  # nothing to do, unless somebody has sealed a segment since
         with closing(_open_side(path)) as side:
-            for segment_id, lengths, words in fetch(side, "SELECT segment_id, lengths, words FROM segment"):
+            for segment_id, lengths, buckets in fetch(side, "SELECT segment_id, lengths, buckets FROM segment"):
                 row = connection.execute(
                     "SELECT size, last_passage_id, passage_ids, scales, document_starts, terms FROM segment"
                     " WHERE segment_id = ?",
@@ -67,13 +72,14 @@ class Upgrade:
                 ).get
                 if row is None:  # merged since into another
                     continue
+                checksum: Any = segment_checksum(segment_id, *row, lengths, buckets)  # type: ignore[call-arg]
                 connection.executemany(
                     "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
                     side.execute("SELECT * FROM posting WHERE segment_id = ? ORDER BY rowid", (segment_id,)),
                 )
                 connection.execute(
-                    "UPDATE segment SET lengths = ?, words = ?, checksum = ? WHERE segment_id = ?",
-                    (lengths, words, segment_checksum(segment_id, *row, lengths, words), segment_id),
+                    "UPDATE segment SET lengths = ?, buckets = ?, checksum = ? WHERE segment_id = ?",
+                    (lengths, buckets, checksum, segment_id),
                 )
         after = sealed_until(connection)
         for rows in _texts(connection, after + 1, 1 << 62):
@@ -100,7 +106,7 @@ def _open_side(path: str) -> apsw.Connection:
     try:
         side.execute("PRAGMA synchronous = NORMAL")
         side.execute(
-            "CREATE TABLE IF NOT EXISTS segment (segment_id INTEGER PRIMARY KEY, lengths BLOB, words BLOB);"
+            "CREATE TABLE IF NOT EXISTS segment (segment_id INTEGER PRIMARY KEY, lengths, buckets);"
             "CREATE TABLE IF NOT EXISTS posting (segment_id, term_id, count, postings, checksum);"
             "CREATE INDEX IF NOT EXISTS posting_segment ON posting (segment_id)"
         )
@@ -152,7 +158,7 @@ def _shorten(connection: apsw.Connection, segment: Segment) -> None:
     rows = fetch(
         connection,
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND count <= ? AND term_id < ?",
-        (segment.segment_id, LONGEST_SHORT, WORD),
+        (segment.segment_id, LONGEST_SHORT, BUCKET),
     )
     changed = []
     for term_id, count, blob, checksum in rows:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any
+from typing import Any, Literal
 from zlib import crc32
 
 import apsw
@@ -27,12 +27,14 @@ from spladelite.index.quantize import QuantizedVectors, take
 from spladelite.index.segments import bury
 from spladelite.index.word_rows import append_words
 from spladelite.index.words import WordCounts
+from spladelite.json_values import canonical_json
 from spladelite.records import Document, Hit
 
 _pack_numbers = struct.Struct("<6q").pack
 _decode = json.JSONDecoder().raw_decode  # a third of the time of json.loads, which looks for white space around it
 
 DocumentRow = tuple[int, str, str, str, int, bytes, int]
+OnConflict = Literal["error", "skip", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,15 @@ class Plan:
         insert: new documents, and those that replace one.
         remove: what is replaced.
         metadata: documents whose text stays and whose metadata changes.
+        new, replaced, unchanged: the ids, as in :class:`~spladelite.records.Added`.
     """
 
     insert: list[NewDocument]
     remove: list[Stored]
     metadata: list[tuple[Stored, NewDocument]]
+    new: list[str]
+    replaced: list[str]
+    unchanged: list[str]
 
 
 def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored]:
@@ -102,49 +108,51 @@ def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored
     return {id: Stored(*row) for id, *row in rows}
 
 
-def plan(connection: apsw.Connection, batch: Sequence[NewDocument], replace: bool) -> Plan:
-    """Compare a batch with what is stored.
+def plan(connection: apsw.Connection, batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
+    """Compare a batch with what the file has; see :func:`compare`."""
+    return compare(look_up(connection, list({document.id for document in batch})), batch, on_conflict)
 
-    Same id and same content: nothing to do. Same id and other content: replaced, or :class:`IdConflict` if not
-    ``replace``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
+
+def compare(stored: Mapping[str, Stored], batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
+    """Compare a batch with the stored documents of the same ids.
+
+    Same id and same content: nothing to do. Same id and other content: ``on_conflict`` decides, :class:`IdConflict` for
+    ``"error"``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
     """
-    stored = look_up(connection, list({document.id for document in batch}))
-    result = Plan([], [], [])
+    result = Plan([], [], [], [], [], [])
     seen: dict[str, NewDocument] = {}
     for document in batch:
         earlier = seen.setdefault(document.id, document)
         if earlier is not document:
-            same = _canonical(earlier.metadata) == _canonical(document.metadata)
+            same = canonical_json(earlier.metadata or "{}") == canonical_json(document.metadata or "{}")
             if earlier.content_hash != document.content_hash or not same:
                 raise IdConflict(f"id {document.id!r} occurs twice in this call, with different content; give it once")
             continue
         old = stored.get(document.id)
         same_metadata = (
             old is None
-            or (document.metadata is None and not replace)
-            or _canonical(old.metadata) == _canonical(document.metadata)
+            or (document.metadata is None and on_conflict != "replace")
+            or canonical_json(old.metadata) == canonical_json(document.metadata or "{}")
         )
         if old is None:
             result.insert.append(document)
-        elif old.content_hash == document.content_hash and same_metadata:
-            continue
-        elif not replace:
+            result.new.append(document.id)
+        elif on_conflict == "skip" or (old.content_hash == document.content_hash and same_metadata):
+            result.unchanged.append(document.id)
+        elif on_conflict == "error":
             what = "other metadata" if old.content_hash == document.content_hash else "another text"
             raise IdConflict(
-                f"id {document.id!r} exists already, with {what}; use upsert() to replace it. "
-                f"Nothing of this batch was stored"
+                f"id {document.id!r} exists already, with {what}; use upsert(), or on_conflict='replace' "
+                f"or 'skip'. Nothing of this batch was stored"
             )
         elif old.content_hash == document.content_hash:
             result.metadata.append((old, document))
+            result.replaced.append(document.id)
         else:
+            result.replaced.append(document.id)
             result.remove.append(old)
             result.insert.append(document)
     return result
-
-
-def _canonical(metadata: str | None) -> str:
-    """Text that is equal for equal objects: the order of keys does not matter, and True is not 1."""
-    return json.dumps(json.loads(metadata or "{}"), sort_keys=True)
 
 
 def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocuments) -> None:
@@ -217,7 +225,7 @@ def document_checksum(doc_id: int, id: str, text: str, metadata: str, passages: 
 def read_document(row: DocumentRow) -> Document:
     """A row of ``document`` as a record; :class:`CorruptIndex` if its checksum does not match."""
     _check_document(*row)
-    return Document(row[1], row[2], _read_metadata(row[1], row[3]))
+    return Document(row[1], row[2], read_metadata(row[1], row[3]))
 
 
 def _check_document(
@@ -231,7 +239,8 @@ def _check_document(
         raise CorruptIndex(f"document {doc_id} (id {id!r}): its checksum does not match; run check()")
 
 
-def _read_metadata(id: str, metadata: str) -> dict[str, Any]:
+def read_metadata(id: str, metadata: str) -> dict[str, Any]:
+    """A document's metadata; :class:`CorruptIndex` if it is no JSON object."""
     if metadata == "{}":
         return {}
     try:
@@ -249,63 +258,104 @@ DOCUMENT_COLUMNS = "d.doc_id, d.id, d.text, d.metadata, d.passages, d.content_ha
 def get(connection: apsw.Connection, id: str) -> Document | None:
     """The document with this id, or None."""
     row = connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE id = ?", (id,)).get
-    return None if row is None else read_document(row)
+    return None if row is None else read_document(row)  # whose id is the index's, not the table's: both are verified
 
 
 _DOCUMENTS = f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value"
+_WITHOUT_TEXT = (
+    "SELECT p.passage_id, d.id, '', d.metadata, p.start_char, p.end_char FROM carray(?) c"
+    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+)
 _PASSAGES = (
     "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
-    f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
-    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+    " coalesce(p.impacts, x''), p.checksum FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value"
 )
 
 
-Ranked = tuple[NDArray[np.int64], NDArray[np.float32], Mapping[int, float]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What a search has found for one query, best first.
+
+    Attributes:
+        passage_ids: int64 ``(m,)``.
+        scores: float32 ``(m,)``.
+        relevance: float64 ``(m,)``, see :attr:`spladelite.records.Hit.relevance`.
+        query: the query's weights by term id.
+    """
+
+    passage_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    relevance: NDArray[np.float64]
+    query: Mapping[int, float]
+
+
 PassageText = tuple[str, str, str, int, int]  # its document's id, text and metadata, where it starts and ends
 
 
-def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked]) -> list[list[Hit]]:
+def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool = True) -> list[list[Hit]]:
     """The documents behind ranked passages, in the same order; for several queries at once.
 
     The only passage of a document has the document's id and all of its text, so the document is enough.
 
     Args:
         connection: inside a transaction.
-        ranked: for each query its passage_ids ``(m,)``, scores ``(m,)``, and weights by term id.
+        ranked: for each query what was found.
+        text: whether the hits have their texts; without, no text is read, and no checksum of a document compared.
     """
-    wanted = np.sort(np.concatenate([np.empty(0, np.int64), *(passage_ids for passage_ids, _, _ in ranked)]))
+    wanted = np.sort(np.concatenate([np.empty(0, np.int64), *(found.passage_ids for found in ranked)]))
     wanted = wanted[np.diff(wanted, prepend=wanted[:1] - 1) > 0]  # ascending: neighbours in pages
     if not len(wanted):
         return [[] for _ in ranked]
-    found: dict[int, PassageText] = {}
-    for doc_id, id, text, metadata, passages, content_hash, checksum in connection.execute(
-        _DOCUMENTS, (int_array(wanted),)
-    ):
-        _check_document(doc_id, id, text, metadata, passages, content_hash, checksum)
-        if passages == 1:
-            found[doc_id] = id, text, metadata, 0, len(text)
-    if len(found) < len(wanted):
-        found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found])
+    if text:
+        documents = _read_documents(connection, wanted)
+        found = {
+            doc_id: (id, whole, metadata, 0, len(whole))
+            for doc_id, (id, whole, metadata, passages) in documents.items()
+            if passages == 1
+        }
+        if len(found) < len(wanted):
+            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
+    else:
+        found = {columns[0]: columns[1:] for columns in connection.execute(_WITHOUT_TEXT, (int_array(wanted),))}
     if len(found) < len(wanted):
         raise CorruptIndex("the index names passages that are not in the database; run check(repair=True)")
     result = []
-    for passage_ids, scores, query in ranked:
+    for one in ranked:
         hits = []
-        for passage_id, score in zip(passage_ids.tolist(), scores.tolist(), strict=True):
-            id, text, metadata, start, end = found[passage_id]
-            hits.append(Hit(id, score, text, _read_metadata(id, metadata), start, end, query))
+        for passage_id, score, relevance in zip(
+            one.passage_ids.tolist(), one.scores.tolist(), one.relevance.tolist(), strict=True
+        ):
+            id, whole, metadata, start, end = found[passage_id]
+            hits.append(Hit(id, score, whole, read_metadata(id, metadata), start, end, one.query, relevance))
         result.append(hits)
     return result
 
 
-def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, PassageText]:
-    """Passages that are parts of documents."""
+def _read_documents(connection: apsw.Connection, doc_ids: Any) -> dict[int, tuple[str, str, str, int]]:
+    """Id, text, metadata and number of passages of those documents that there are."""
     found = {}
-    for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
-        passage_id, _, start, end = columns[:4]
-        _, id, text, metadata, *_ = columns[8:]
-        _check_document(*columns[8:])
-        check_passage(columns[:8])
+    for row in connection.execute(_DOCUMENTS, (int_array(doc_ids),)):
+        _check_document(*row)
+        doc_id, id, text, metadata, passages, *_ = row
+        found[doc_id] = id, text, metadata, passages
+    return found
+
+
+def _read_parts(
+    connection: apsw.Connection, passage_ids: list[int], documents: dict[int, tuple[str, str, str, int]]
+) -> dict[int, PassageText]:
+    """Passages that are parts of documents, each document read once however many of its passages are asked for."""
+    rows = fetch(connection, _PASSAGES, (int_array(passage_ids),))
+    for columns in rows:
+        check_passage(columns)
+    missing = sorted({columns[1] for columns in rows}.difference(documents))
+    if missing:
+        documents = documents | _read_documents(connection, missing)
+    found = {}
+    for passage_id, doc_id, start, end, *_ in rows:
+        if doc_id not in documents:
+            continue
+        id, text, metadata, _ = documents[doc_id]
         if not 0 <= start <= end <= len(text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
         found[passage_id] = id, text, metadata, start, end
@@ -340,6 +390,17 @@ def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> l
         "SELECT doc_id, passages FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value",
         (int_array(doc_ids),),
     )
+
+
+def stored(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[Stored]:
+    """What is known of documents before their texts are read."""
+    if not len(doc_ids):
+        return []
+    rows = connection.execute(
+        "SELECT doc_id, passages, content_hash, metadata FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value",
+        (int_array(doc_ids),),
+    )
+    return [Stored(*row) for row in rows]
 
 
 def last_doc_id(connection: apsw.Connection) -> int:

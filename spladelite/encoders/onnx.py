@@ -75,7 +75,9 @@ def load_onnx_folder(path: Path, limits: Limits, threads: int | None = None) -> 
     threads = threads or usable_processors()
     document = _side(folder, folder.document, threads)
     query = document if folder.query == folder.document else _side(folder, folder.query, threads)
-    return RoutedEncoder(folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits)
+    return RoutedEncoder(
+        folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits, folder.max_active_terms
+    )
 
 
 def _side(folder: ModelFolder, route: Route, threads: int) -> Side:

@@ -43,6 +43,7 @@ class TextTokenizer:
         terms: the length of the model's output, V; None if it is that of the vocabulary.
 
     Attributes:
+        definition: what the file holds.
         vocabulary: ``vocabulary[term_id]`` is the term as the tokenizer writes it; "" for an id that is not used.
         excluded: int32, ids that never become terms: special, unused and empty entries; ascending.
         definition: the JSON object.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,7 @@ def run_evaluation(
     *,
     baseline: str | None = None,
     name: str = "",
+    without_own: bool = False,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Evaluation:
     """Search every judged query with every system, and measure.
@@ -128,17 +129,14 @@ def run_evaluation(
         systems: names out of ``SYSTEMS``; None means all that the database has the indexes for.
         baseline: which of them the others are tested against; None means the first.
         name: of the collection, for reports.
+        without_own: leave out of a query's results the document with the query's own id, as BEIR does: in some of its
+            folders (ArguAna, Quora) the queries are documents too, and would find themselves.
         advance: called with the number of searches that are done.
 
     Raises:
         InvalidInput: no judged query was given, or an unknown system, or one that the database has no index for.
     """
-    chosen = list(systems or available_systems(db))
-    for system in chosen:
-        if system not in SYSTEMS:
-            raise InvalidInput(f"unknown system {system!r}; expected some of {', '.join(SYSTEMS)}")
-    if len(set(chosen)) < len(chosen):
-        raise InvalidInput(f"a system is named twice in {', '.join(chosen)}; name each once")
+    chosen = _chosen(db, systems)
     baseline = baseline or chosen[0]
     if baseline not in chosen:
         raise InvalidInput(f"the baseline {baseline!r} is not among the systems that are run: {', '.join(chosen)}")
@@ -153,21 +151,19 @@ def run_evaluation(
     measures = measures_for(qrels)
     probability = _document_probability(db)
     stats = db.stats()
+    own = frozenset(query for query in judged if query in db) if without_own else frozenset[str]()
+    searched = {system: _search_all(db, system, judged, own, advance) for system in chosen}
+    scores = {system: score_run(qrels, run, measures) for system, (run, _) in searched.items()}
     results: list[System] = []
-    searched = {system: _search_all(db, system, judged, advance) for system in chosen}
-    reference = score_run(qrels, searched[baseline][0], measures)
-    for system in chosen:
-        run, terms = searched[system]
-        scores = reference if system == baseline else score_run(qrels, run, measures)
+    for system, (run, terms) in searched.items():
+        pairs = {m: (scores[system].per_query[m], scores[baseline].per_query[m]) for m in measures}
         sparse = SYSTEMS[system]["mode"] == "splade"
         results.append(
             System(
                 name=system,
                 run=run,
-                scores=scores,
-                p_values={}
-                if system == baseline
-                else {m: paired_test(scores.per_query[m], reference.per_query[m]) for m in measures},
+                scores=scores[system],
+                p_values={} if system == baseline else {m: paired_test(*pair) for m, pair in pairs.items()},
                 latency_ms=_latency(db, system, list(judged.values())),
                 size=sum(stats.sizes.get(part, 0) for part in _PARTS[system]),
                 query_terms=float(np.mean([len(query) for query in terms])) if sparse else None,
@@ -183,8 +179,18 @@ def run_evaluation(
         systems=tuple(results),
         baseline=baseline,
         document_terms=float(probability.sum()),
-        notes=tuple(_notes(db, queries, qrels)),
+        notes=tuple(_notes(db, queries, qrels, len(own))),
     )
+
+
+def _chosen(db: SpladeLite, systems: Sequence[str] | None) -> list[str]:
+    chosen = list(systems or available_systems(db))
+    for system in chosen:
+        if system not in SYSTEMS:
+            raise InvalidInput(f"unknown system {system!r}; expected some of {', '.join(SYSTEMS)}")
+    if len(set(chosen)) < len(chosen):
+        raise InvalidInput(f"a system is named twice in {', '.join(chosen)}; name each once")
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +265,14 @@ def _ranks(results: Mapping[str, float]) -> dict[str, int]:
 
 
 def _search_all(
-    db: SpladeLite, system: str, queries: Mapping[str, str], advance: Callable[[int], object]
+    db: SpladeLite, system: str, queries: Mapping[str, str], own: Set[str], advance: Callable[[int], object]
 ) -> tuple[Run, list[Mapping[int, float]]]:
+    """The results of all queries, and their terms; ``own`` are the queries that are not to find their own id."""
     run: Run = {}
     terms: list[Mapping[int, float]] = []
     for query, text in queries.items():
-        hits = db.search(text, k=DEPTH, **SYSTEMS[system])
-        run[query] = {hit.id: hit.score for hit in hits}
+        hits = db.search(text, k=DEPTH + (query in own), **SYSTEMS[system])
+        run[query] = {hit.id: hit.score for hit in hits if query not in own or hit.id != query}
         terms.append(hits[0].query if hits else {})
         advance(1)
     return run, terms
@@ -316,7 +323,7 @@ def _has(db: SpladeLite, mode: str) -> bool:
     return True
 
 
-def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels) -> list[str]:
+def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels, own: int) -> list[str]:
     documents = {document for grades in qrels.values() for document in grades}
     unknown = sum(document not in db for document in documents)
     counted = (
@@ -327,5 +334,6 @@ def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels) -> list[str
             sum(not any(grade > 0 for grade in grades.values()) for grades in qrels.values()),
             "judged queries have no relevant document: they count as 0",
         ),
+        (own, "queries are documents too: the document with the query's own id is left out of its results, as in BEIR"),
     )
     return [f"{count} {text}" for count, text in counted if count]

@@ -43,7 +43,7 @@ class Segment:
         terms: uint8, bit t (big-endian in each byte) is set where the segment has a posting list of term t; None when
             that is not known.
         lengths: float32 ``(n,)``, how many words a document has, at its first passage; else 0. None without words.
-        words: int64, ascending, the term ids of words that the segment has posting lists of; None without words.
+        buckets: how many the segment's words are divided into, a power of two; 0 without words.
         max_scale: the largest of the scales.
         starts: int32 ``(documents + 1,)``, the first passage of each document, then n; None like ``document_of``.
         documents, total_length: how many documents it has, dead ones included, and words in all of them.
@@ -55,7 +55,7 @@ class Segment:
     document_of: NDArray[np.int32] | None
     terms: NDArray[np.uint8] | None = None
     lengths: NDArray[np.float32] | None = None
-    words: NDArray[np.int64] | None = None
+    buckets: int = 0
     max_scale: float = field(init=False)
     starts: NDArray[np.int32] | None = field(init=False)
     documents: int = field(init=False)
@@ -85,12 +85,7 @@ class Segment:
         return first, self.starts[documents + 1] - first
 
     def has_term(self, term: int) -> bool:
-        """Whether a posting list of the term must be there."""
-        if term >= WORD:
-            if self.words is None:
-                return False
-            i = int(np.searchsorted(self.words, term))
-            return i < len(self.words) and int(self.words[i]) == term
+        """Whether a posting list of the term, not a word, must be there."""
         return self.terms is not None and term < 8 * len(self.terms) and bool(self.terms[term >> 3] << (term & 7) & 128)
 
 

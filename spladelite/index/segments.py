@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
+from spladelite.index.buckets import MAX_BUCKETS, find
 from spladelite.index.kernels import decode
 from spladelite.index.passages import (
     Layout,
@@ -32,16 +33,16 @@ from spladelite.index.passages import (
     next_passage_id,
     read_passages,
 )
-from spladelite.index.postings import MAX_SEGMENT, Lists, encode, invert
+from spladelite.index.postings import MAX_SEGMENT, invert
 from spladelite.index.quantize import LARGEST_WEIGHT
 from spladelite.index.scoring import Segment
 from spladelite.index.word_rows import (
     SegmentWords,
     merge_words,
-    pack_ids,
     posting_checksum,
     remove_words,
-    unpack_ids,
+    write_lists,
+    write_words,
 )
 
 WordsOf = Callable[[apsw.Connection, PassageVectors], SegmentWords]
@@ -178,36 +179,26 @@ def write_segment(connection: apsw.Connection, passages: PassageVectors, words: 
         np.packbits(starts).tobytes(),
         _term_bits(passages.vectors.terms),
     )
-    word_blobs = (b"", b"") if words is None else word_columns(words)
     segment_id = next_id(connection, "segment")
+    vectors = passages.vectors
+    write_lists(connection, segment_id, size, invert(vectors.indptr, vectors.terms, vectors.impacts))
+    lengths, buckets = b"", 0
+    if words is not None:
+        lengths = pack_lengths(words.lengths)
+        buckets = write_words(connection, segment_id, size, words.lists)
     connection.execute(
         "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(segment_id, size, last, *blobs),
-            segment_checksum(segment_id, size, last, *blobs, *word_blobs),
-            *word_blobs,
+            segment_checksum(segment_id, size, last, *blobs, lengths, buckets),
+            *(lengths, buckets),
         ),
     )
-    vectors = passages.vectors
-    write_lists(connection, segment_id, size, invert(vectors.indptr, vectors.terms, vectors.impacts))
-    if words is not None:
-        write_lists(connection, segment_id, size, words.lists)
 
 
-def word_columns(words: SegmentWords) -> tuple[bytes, bytes]:
-    """A segment's ``lengths`` and ``words``."""
-    return words.lengths.astype("<u4").tobytes(), pack_ids(np.array(words.lists.terms, np.int64))
-
-
-def write_lists(connection: apsw.Connection, segment_id: int, size: int, lists: Lists) -> None:
-    """Store posting lists of a segment of ``size`` passages."""
-    connection.executemany(
-        "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
-        (
-            (segment_id, term, count, blob, posting_checksum(segment_id, term, count, blob))
-            for term, count, blob in zip(lists.terms, np.diff(lists.indptr).tolist(), encode(lists, size), strict=True)
-        ),
-    )
+def pack_lengths(lengths: NDArray[np.int64]) -> bytes:
+    """A segment's ``lengths``."""
+    return lengths.astype("<u4").tobytes()
 
 
 def _term_bits(terms: NDArray[np.int32]) -> bytes:
@@ -223,10 +214,20 @@ def drop_segment(connection: apsw.Connection, segment_id: int) -> None:
     connection.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
 
 
-def segment_checksum(segment_id: int, size: int, last: int, *blobs: bytes) -> int:
-    """CRC-32 of a segment row."""
+def segment_checksum(
+    segment_id: int,
+    size: int,
+    last: int,
+    passage_ids: bytes,
+    scales: bytes,
+    document_starts: bytes,
+    terms: bytes,
+    lengths: bytes,
+    buckets: int,
+) -> int:
+    """CRC-32 of a segment row; without words that of format 1."""
     value = crc32(struct.pack("<3q", segment_id, size, last))
-    for blob in blobs:
+    for blob in (passage_ids, scales, document_starts, terms, lengths, struct.pack("<q", buckets) if buckets else b""):
         value = crc32(blob, value)
     return value
 
@@ -238,12 +239,12 @@ def tombstone_checksum(segment_id: int, deleted: int, bitmap: bytes) -> int:
 
 def read_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     """Load and check one segment row."""
-    return _segment(segment_id, connection.execute(f"{_SEGMENT}, lengths, words{_BY_ID}", (segment_id,)).get)
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, lengths, buckets{_BY_ID}", (segment_id,)).get)
 
 
 def read_old_segment(connection: apsw.Connection, segment_id: int) -> Segment:
     """:func:`read_segment` of a file of format 1, without words."""
-    return _segment(segment_id, connection.execute(f"{_SEGMENT}, x'', x''{_BY_ID}", (segment_id,)).get)
+    return _segment(segment_id, connection.execute(f"{_SEGMENT}, x'', 0{_BY_ID}", (segment_id,)).get)
 
 
 _SEGMENT = "SELECT checksum, size, last_passage_id, passage_ids, scales, document_starts, terms"
@@ -253,9 +254,9 @@ _BY_ID = " FROM segment WHERE segment_id = ?"
 def _segment(segment_id: int, row: Any) -> Segment:
     if row is None:
         raise CorruptIndex(f"segment {segment_id} cannot be found by its id; run check(repair=True)")
-    checksum, size, last, *blobs = row
+    checksum, size, last, *blobs, lengths, buckets = row
     if (
-        not matches(checksum, segment_checksum, segment_id, size, last, *blobs)
+        not matches(checksum, segment_checksum, segment_id, size, last, *blobs, lengths, buckets)
         or not 1 <= size <= MAX_SEGMENT
         or [len(blob) for blob in blobs[:3]] != [8 * size, 4 * size, -(-size // 8)]
     ):
@@ -266,24 +267,15 @@ def _segment(segment_id: int, row: Any) -> Segment:
     ascending = bool((np.diff(passage_ids) > 0).all()) and passage_ids[0] > 0 and passage_ids[-1] <= last
     if not ascending or not ((scales > 0) & (scales <= LARGEST_WEIGHT)).all() or not starts[0]:
         raise CorruptIndex(f"segment {segment_id}: its passages are not in order; run check(repair=True)")
-    lengths, words = _read_words(segment_id, starts, blobs[4], blobs[5])
+    of_passage = None
+    if buckets:
+        if len(lengths) != 4 * int(starts.sum()) or not 0 < buckets <= MAX_BUCKETS or buckets & (buckets - 1):
+            raise CorruptIndex(f"segment {segment_id}: what it says of words makes no sense; run check(repair=True)")
+        of_passage = np.zeros(size, np.float32)
+        of_passage[starts > 0] = np.frombuffer(lengths, "<u4")
     document_of = None if starts.all() else (np.cumsum(starts, dtype=np.int32) - 1).astype(np.int32)
-    return Segment(segment_id, passage_ids, scales, document_of, np.frombuffer(blobs[3], np.uint8), lengths, words)
-
-
-def _read_words(
-    segment_id: int, starts: NDArray[np.uint8], lengths: bytes, words: bytes
-) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
-    """``lengths`` and ``words`` of a :class:`Segment`; None for one without words."""
-    if not lengths and not words:
-        return None, None
-    try:
-        terms = unpack_ids(words)
-        by_passage = np.zeros(len(starts), np.float32)
-        by_passage[starts > 0] = np.frombuffer(lengths, "<u4")
-    except ValueError as error:
-        raise CorruptIndex(f"segment {segment_id}: {error}; run check(repair=True)") from error
-    return by_passage, terms
+    terms = np.frombuffer(blobs[3], np.uint8)
+    return Segment(segment_id, passage_ids, scales, document_of, terms, of_passage, buckets)
 
 
 def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int) -> bytes:
@@ -298,6 +290,23 @@ def checked_postings(segment_id: int, term_id: int, count: int, blob: bytes, che
         raise CorruptIndex(
             f"posting row (segment {segment_id}, term {term_id}): {error}; run check(repair=True)"
         ) from error
+
+
+def checked_bucket(
+    segment_id: int, term_id: int, count: int, blob: bytes, checksum: int, size: int, words: Sequence[int]
+) -> list[bytes | None]:
+    """The lists of some words from the row of their bucket: empty for one that is not there, None for a row of its own.
+
+    Raises:
+        CorruptIndex: names the row.
+    """
+    place = f"posting row (segment {segment_id}, bucket {term_id})"
+    if not matches(checksum, posting_checksum, segment_id, term_id, count, blob):
+        raise CorruptIndex(f"{place}: its checksum does not match; run check(repair=True)")
+    try:
+        return [find(blob, count, word, size) for word in words]
+    except ValueError as error:
+        raise CorruptIndex(f"{place}: {error}; run check(repair=True)") from error
 
 
 def bury(connection: apsw.Connection, layout: Layout, passage_ids: NDArray[np.int64]) -> None:

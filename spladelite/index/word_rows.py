@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
-from spladelite.file.sqlite import fetch, int_array
+from spladelite.file.sqlite import int_array
+from spladelite.index.buckets import BUCKET, ID_BYTES, BucketRow, decode_all, pack_ids, unpack_ids
+from spladelite.index.buckets import encode as encode_buckets
 from spladelite.index.passages import matches
-from spladelite.index.postings import Lists, concatenate, decode_many, group
+from spladelite.index.postings import Lists, concatenate, decode_many, encode, group
 from spladelite.index.scoring import WORD, Segment
 from spladelite.index.words import WordCounts
-
-ID_BYTES = 6
 
 
 class SegmentWords(NamedTuple):
@@ -35,23 +35,6 @@ class SegmentWords(NamedTuple):
 
     lists: Lists
     lengths: NDArray[np.int64]
-
-
-def pack_ids(terms: NDArray[np.int64]) -> bytes:
-    """Term ids of words, six bytes each."""
-    return terms.astype(">i8").view(np.uint8).reshape(-1, 8)[:, 8 - ID_BYTES :].tobytes()
-
-
-def unpack_ids(blob: bytes) -> NDArray[np.int64]:
-    """What :func:`pack_ids` made; :class:`ValueError` unless they are words' and ascend."""
-    if len(blob) % ID_BYTES:
-        raise ValueError(f"{len(blob)} bytes of term ids")
-    wide = np.zeros((len(blob) // ID_BYTES, 8), np.uint8)
-    wide[:, 8 - ID_BYTES :] = np.frombuffer(blob, np.uint8).reshape(-1, ID_BYTES)
-    terms = wide.view(">i8")[:, 0].astype(np.int64)
-    if (np.diff(terms, prepend=WORD - 1) <= 0).any():
-        raise ValueError("term ids that do not ascend, or are not those of words")
-    return terms
 
 
 def append_words(connection: apsw.Connection, doc_ids: Sequence[int], words: WordCounts) -> None:
@@ -159,26 +142,50 @@ def merge_words(
     return SegmentWords(concatenate(parts), lengths)
 
 
+def write_words(connection: apsw.Connection, segment_id: int, size: int, lists: Lists) -> int:
+    """Store the posting lists of the words of a segment of ``size`` passages; returns how many buckets it has."""
+    buckets, rows, long = encode_buckets(lists)
+    write_rows(connection, segment_id, rows)
+    write_lists(connection, segment_id, size, long)
+    return buckets
+
+
+def write_lists(connection: apsw.Connection, segment_id: int, size: int, lists: Lists) -> None:
+    """Store posting lists of a segment of ``size`` passages, a row each."""
+    counts = np.diff(lists.indptr).tolist()
+    write_rows(connection, segment_id, zip(lists.terms, counts, encode(lists, size), strict=True))
+
+
+def write_rows(connection: apsw.Connection, segment_id: int, rows: Iterable[tuple[int, int, bytes]]) -> None:
+    """Store rows of ``posting``: term_id, count, blob."""
+    connection.executemany(
+        "INSERT INTO posting VALUES (?, ?, ?, ?, ?)",
+        ((segment_id, *row, posting_checksum(segment_id, *row)) for row in rows),
+    )
+
+
 def read_lists(connection: apsw.Connection, segment: Segment) -> Lists:
     """All posting lists of a segment's words; checked, :class:`CorruptIndex`."""
-    rows = fetch(
-        connection,
+    rows = []
+    for term, count, blob, checksum in connection.execute(
         "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id >= ? ORDER BY term_id",
-        (segment.segment_id, WORD),
-    )
-    for term, count, blob, checksum in rows:
+        (segment.segment_id, BUCKET),
+    ):
         if not matches(checksum, posting_checksum, segment.segment_id, term, count, blob):
             raise CorruptIndex(
                 f"posting row (segment {segment.segment_id}, term {term}): its checksum does not match;"
                 f" run check(repair=True)"
             )
-    terms = [row[0] for row in rows]
-    if segment.words is None or not np.array_equal(segment.words, np.array(terms, np.int64)):
-        raise CorruptIndex(f"posting rows of segment {segment.segment_id} are missing; run check(repair=True)")
+        rows.append(BucketRow(term, count, blob))
+    own = [row for row in rows if row.term_id >= WORD]
     try:
-        return decode_many(terms, [row[1] for row in rows], [row[2] for row in rows], len(segment))
+        small, long = decode_all(rows[: len(rows) - len(own)], segment.buckets, len(segment))
+        if long.tolist() != [row.term_id for row in own]:
+            raise ValueError("words whose rows are missing, or rows of words that are not there")
+        big = decode_many(long.tolist(), [row.postings for row in own], [row.blob for row in own], len(segment))
     except ValueError as error:
         raise CorruptIndex(f"posting rows of segment {segment.segment_id}: {error}; run check(repair=True)") from error
+    return concatenate([small, big])
 
 
 def posting_checksum(segment_id: int, term_id: int, count: int, blob: bytes) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 
 from spladelite.arguments import check_count, check_min_score, check_timeout
 from spladelite.documents.filters import Filter, compile_filter
+from spladelite.documents.listing import check_from_zero
 from spladelite.errors import InvalidInput
 from spladelite.index.passages import Layout
+from spladelite.search.diversity import check_diversity
 from spladelite.search.fusion import check_fusion, check_weights
 
 MODES = ("splade", "bm25", "dense", "hybrid")
@@ -25,13 +27,16 @@ class Request:
 
     Attributes:
         mode: one of ``MODES``; None for all that the file has.
-        k: how many documents are found.
+        k: how many documents are found, those that ``offset`` passes over included.
         min_score: documents that score less are left out; None means any score.
         matching: only documents that match it may be found; None allows all.
         encoder: ``"idf"``, or None for the model.
         weights: of a hybrid's parts; None means the default for each query.
         fusion: ``"convex"`` or ``"rrf"``.
         timeout: seconds for SQLite's part of the search; None for no limit.
+        offset: how many of the best are passed over.
+        text: whether hits have their texts.
+        diversity: how much hits are to differ, 0 to 1; see :mod:`spladelite.search.diversity`.
     """
 
     mode: str | None = None
@@ -42,6 +47,9 @@ class Request:
     weights: Mapping[str, float] | None = None
     fusion: str = "convex"
     timeout: float | None = None
+    offset: int = 0
+    text: bool = True
+    diversity: float = 0.0
 
     def parts(self, layout: Layout, vectors: bool = False) -> tuple[str, ...]:
         """The indexes of a file that are asked, one or more of ``splade``, ``bm25`` and ``dense``.
@@ -85,6 +93,10 @@ def check_request(
     weights: object = None,
     fusion: object = "convex",
     timeout: object = None,
+    where_sql: str | None = None,
+    offset: object = 0,
+    text: object = True,
+    diversity: object = 0.0,
 ) -> Request:
     """The arguments of a search as a :class:`Request`.
 
@@ -97,13 +109,17 @@ def check_request(
         raise InvalidInput(f"weights are for mode='hybrid', and mode is {mode!r}")
     if encoder not in (None, "idf"):
         raise InvalidInput(f"encoder is {encoder!r}; give 'idf', or None for the model")
+    passed_over = check_from_zero(offset, "offset")
     return Request(
         mode=None if mode is None else str(mode),
-        k=check_count(k),
+        k=check_count(k) + passed_over,
         min_score=None if min_score is None else check_min_score(min_score),
-        matching=compile_filter(where, where_args),
+        matching=compile_filter(where, where_args, where_sql),
         encoder=None if encoder is None else str(encoder),
         weights=None if weights is None else check_weights(weights, MODES[:3]),
         fusion=check_fusion(fusion),
         timeout=check_timeout(timeout),
+        offset=passed_over,
+        text=bool(text),
+        diversity=check_diversity(diversity),
     )

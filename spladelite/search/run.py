@@ -14,15 +14,18 @@ from typing import TypeVar
 import numpy as np
 
 from spladelite.documents import table
-from spladelite.errors import DocumentNotFound, InvalidVector, ModelError, WrongType
+from spladelite.errors import DocumentNotFound, InvalidInput, InvalidVector, ModelError, WrongType
 from spladelite.file.connection import Connections
 from spladelite.file_models import FileModels
+from spladelite.index.quantize import dequantize
 from spladelite.index.settings import read_meta
 from spladelite.processors import usable_processors
 from spladelite.records import Explanation, Hit
-from spladelite.search import hybrid
+from spladelite.search import diversity, hybrid
+from spladelite.search.document_score import read_document_vectors
 from spladelite.search.explain import explain as explain_terms
-from spladelite.search.query_weights import EncodedQuery, QueryInput, encode_queries, look_up_query
+from spladelite.search.query_weights import EncodedQuery, Query, QueryInput, encode_queries, look_up_query
+from spladelite.search.relevance import logistic, relevance
 from spladelite.search.request import Request, Rerank
 from spladelite.search.searcher import Searcher, View
 
@@ -52,9 +55,17 @@ class _Moved(Exception):
 
 def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank | None, rerank_top: int) -> list[Hit]:
     """The hits of one query, best first; with ``rerank`` in the order of its scores."""
-    found = request if rerank is None else replace(request, k=max(request.k, rerank_top))
+    if rerank is not None and not callable(rerank):
+        raise WrongType(
+            f"rerank is of type {type(rerank).__name__}; give a function of the query and a list of passages"
+        )
+    if rerank is None:
+        return _until_it_stays(lambda: _hits(index, request, *_encode(index, request, [query])))
+    if request.diversity or not request.text:
+        raise InvalidInput("rerank= orders passages by their texts alone; leave diversity and text=False out")
+    found = replace(request, k=max(request.k, rerank_top), offset=0)
     hits = _until_it_stays(lambda: _hits(index, found, *_encode(index, found, [query])))
-    return hits if rerank is None else _reranked(rerank, query, hits, request.k)
+    return reranked(rerank, query, hits, request.k)[request.offset :]
 
 
 def search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
@@ -69,6 +80,36 @@ def explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> E
         DocumentNotFound: no document has this id.
     """
     return _until_it_stays(lambda: _explain(index, request, query, id))
+
+
+def vector(index: OpenIndex, id: str) -> dict[int, float]:
+    """A document's stored vector: of several passages the largest weight of each term.
+
+    Raises:
+        DocumentNotFound: no document has this id.
+    """
+    with index.view() as view:
+        stored = table.look_up(view.connection, [id]).get(id)
+        if stored is None:
+            raise not_found(id)
+        layout = view.snapshot.meta.layout
+        all_terms = range(layout.vocabulary_size) if view.snapshot.meta.slim else ()
+        passages = read_document_vectors(view.connection, layout, stored.doc_id, all_terms)
+    weights: dict[int, float] = {}
+    for row in dequantize(passages.vectors).dicts():
+        weights |= {term: max(weight, weights.get(term, 0.0)) for term, weight in row.items()}
+    return weights
+
+
+def more_like(index: OpenIndex, request: Request, id: str) -> list[Hit]:
+    """The documents whose vectors are most like that of one; it is not among them.
+
+    Raises:
+        DocumentNotFound: no document has this id.
+    """
+    wanted = replace(request, k=request.k + 1, offset=0)
+    hits = search(index, wanted, vector(index, id), None, 1)
+    return [hit for hit in hits if hit.id != id][: request.k][request.offset :]
 
 
 def not_found(id: str) -> DocumentNotFound:
@@ -115,13 +156,34 @@ def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
 def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
     with _unmoved(index, request.timeout) as view:
         query = look_up_query(view, encoded, parts)
-        passage_ids, scores = hybrid.rank(index.searcher, view, request, parts, query)
-        return table.read_hits(view.connection, [(passage_ids, scores, query.marks())])[0]
+        passage_ids, scores = hybrid.rank(index.searcher, view, _with_candidates(request), parts, query)
+        found = table.Ranked(passage_ids, scores, relevance(scores, request, parts, query), query.marks())
+        return table.read_hits(view.connection, [_shown(view, request, found)], request.text)[0]
+
+
+def _with_candidates(request: Request) -> Request:
+    return replace(request, k=max(diversity.CANDIDATES * request.k, 50)) if request.diversity else request
+
+
+def _shown(view: View, request: Request, found: table.Ranked) -> table.Ranked:
+    """What is left of the ranking after ``diversity`` and ``offset``."""
+    if request.diversity:
+        meta = view.snapshot.meta
+        if meta.slim:
+            raise InvalidInput("diversity= compares stored vectors, and a slim export has none")
+        chosen = diversity.diversified(
+            view.connection, meta.layout, found.passage_ids, found.relevance, request.k, request.diversity
+        )[request.offset :]
+    elif request.offset:
+        chosen = list(range(request.offset, len(found.passage_ids)))
+    else:
+        return found
+    return table.Ranked(found.passage_ids[chosen], found.scores[chosen], found.relevance[chosen], found.query)
 
 
 def _search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
     parts, encoded = _encode_many(index, request, queries)
-    if parts == ("splade",) and request.timeout is None:
+    if parts == ("splade",) and request.timeout is None and not request.diversity:
         return _search_together(index, request, encoded)
     workers = min(usable_processors(), len(encoded))
     if workers < 2 or index.connections.memory:
@@ -139,7 +201,13 @@ def _search_together(index: OpenIndex, request: Request, encoded: Sequence[Encod
             queries = [look_up_query(view, query, ("splade",)).weights for query in some]
             rest = iter(queries)
             for ranked in index.searcher.top_k_many(view, queries, request):
-                hits += table.read_hits(view.connection, [(*found, dict(next(rest))) for found in ranked])
+                found = []
+                for passage_ids, scores in ranked:
+                    query = Query("", next(rest))
+                    relevances = relevance(scores, request, ("splade",), query)
+                    ranking = table.Ranked(passage_ids, scores, relevances, dict(query.weights))
+                    found.append(_shown(view, request, ranking))
+                hits += table.read_hits(view.connection, found, request.text)
     return hits
 
 
@@ -159,7 +227,7 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         return hybrid.explain_parts(explanation, index.searcher, view, request, parts, found, stored.doc_id)
 
 
-def _reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
+def reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
     """The hits in the order of a cross-encoder's scores for (query, passage), best first, the k best.
 
     Raises:
@@ -176,4 +244,5 @@ def _reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hi
             f"rerank returned scores of shape {scores.shape} for {len(hits)} texts; expected one finite number a text"
         )
     order = np.argsort(-scores, kind="stable")[:k]
-    return [hits[i]._replace(score=float(scores[i])) for i in order]
+    relevances = logistic(scores).tolist()
+    return [hits[i]._replace(score=float(scores[i]), relevance=relevances[i]) for i in order]

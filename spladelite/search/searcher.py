@@ -22,14 +22,16 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import matching_among, matching_doc_ids
+from spladelite.documents.filters import Filter, matching_among, matching_doc_ids
+from spladelite.documents.metadata_index import count_entries
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
+from spladelite.index.buckets import bucket_id
 from spladelite.index.kernels import top_k_many
 from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
-from spladelite.index.segments import checked_postings
+from spladelite.index.segments import checked_bucket, checked_postings
 from spladelite.index.snapshot import Allowed, Picker, Snapshot, read_snapshot
 from spladelite.processors import usable_processors
 from spladelite.search.cache import PostingCache
@@ -124,6 +126,8 @@ class TopK(Generic[T]):
         self._cache = cache
         self._held = cache.held(snapshot.segment_ids, self._terms)
         self._read: dict[int, list[bytes | None]] = {}
+        self._of_bucket: dict[tuple[int, int], list[int]] = {}  # (segment_id, bucket): words that it must tell of
+        self._own_rows: list[tuple[int, int]] = []  # (segment_id, word) of which a bucket says that it has one
         self.result: list[T] = []
 
     def lists(self) -> TermLists | None:
@@ -145,6 +149,11 @@ class TopK(Generic[T]):
             for segment_id, postings in zip(self._held.segment_ids, of_term, strict=True)
             if postings is None
         }
+        for segment in self._snapshot.segments:
+            for word in self._words:
+                if (segment.segment_id, word) in missing:
+                    self._of_bucket.setdefault((segment.segment_id, bucket_id(word, segment.buckets)), []).append(word)
+        missing |= self._of_bucket.keys()
         if missing:
             segments, terms = sorted({segment for segment, _ in missing}), sorted({term for _, term in missing})
             connection.execute(TOPK_SQL, {"segments": int_array(segments), "terms": int_array(terms)}).fetchall()
@@ -154,23 +163,36 @@ class TopK(Generic[T]):
 
     def step(self, segment_id: int, term_id: int, count: int, blob: bytes, checksum: int) -> None:
         """Take one posting row."""
-        if segment_id not in self._held.segment_ids or term_id not in self._read:
+        if segment_id not in self._held.segment_ids:
             raise CorruptIndex(f"posting row (segment {segment_id}, term {term_id}) is found under another key")
         i = self._held.segment_ids.index(segment_id)
         size = len(self._snapshot.segments[i])
-        self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
+        if term_id in self._read:
+            self._read[term_id][i] = checked_postings(segment_id, term_id, count, blob, checksum, size)
+            return
+        words = self._of_bucket.pop((segment_id, term_id), [])
+        for word, postings in zip(
+            words, checked_bucket(segment_id, term_id, count, blob, checksum, size, words), strict=True
+        ):
+            if postings is None:
+                self._own_rows.append((segment_id, word))
+            elif not self._read[word][i]:
+                self._read[word][i] = postings
 
     def final(self) -> int:
         """Rank; returns how many lists were ranked."""
+        lost = [*self._of_bucket]
+        lost += [(id, word) for id, word in self._own_rows if not self._read[word][self._held.segment_ids.index(id)]]
         found = []
         for term, lists in self._read.items():
             for segment, postings in zip(self._snapshot.segments, lists, strict=True):
                 if postings is None and segment.has_term(term):
-                    raise CorruptIndex(
-                        f"posting row (segment {segment.segment_id}, term {term}) is missing; run check(repair=True)"
-                    )
+                    lost.append((segment.segment_id, term))
             found.append(tuple(postings or b"" for postings in lists))
-            self._cache.put(self._held, term, found[-1])
+        for segment_id, term in lost:
+            raise CorruptIndex(f"posting row (segment {segment_id}, term {term}) is missing; run check(repair=True)")
+        for term, known in zip(self._read, found, strict=True):
+            self._cache.put(self._held, term, known)
         self.result.append(self._rank(self._with_tail(found)))
         return len(found)
 
@@ -200,6 +222,7 @@ class Searcher:
         self._segments: dict[int, Segment] = {}
         self._local = threading.local()
         self._commits = 0
+        self._counted = False
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Register ``topk`` on a new connection."""
@@ -270,9 +293,16 @@ class Searcher:
                 yield _merged(*running.popleft())
 
     def _allowed(self, view: View, request: Request) -> Allowed | None:
-        matching = request.matching
-        if matching is None:
-            return None
+        return None if request.matching is None else self.allowed(view, request.matching)
+
+    def allowed(self, view: View, matching: Filter) -> Allowed:
+        """The living passages of the documents that match, as a mask for each segment.
+
+        Before a handle's first filter, the entries of the indexes that filters use are counted.
+        """
+        if not self._counted:
+            count_entries(view.connection, view.snapshot.documents)
+            self._counted = True
         return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
 
 

@@ -20,6 +20,7 @@ import apsw
 import apsw.ext
 
 from spladelite.arguments import check_count
+from spladelite.documents.filters import prepare_filters
 from spladelite.documents.table import document_ids
 from spladelite.errors import InvalidInput
 from spladelite.file_models import FileModels
@@ -31,7 +32,8 @@ from spladelite.search.searcher import QueryWeights, Searcher, View
 
 
 def register(connection: apsw.Connection, searcher: Searcher, models: FileModels) -> None:
-    """Make the functions known on a connection."""
+    """Make the functions, and those that filters call, known on a connection."""
+    prepare_filters(connection)
 
     def query_of(view: View, text: str) -> QueryWeights:
         (encoded,) = encode_queries([text], ("splade",), None, models)

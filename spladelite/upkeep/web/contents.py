@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from spladelite.documents.table import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
+from spladelite.index.buckets import BUCKET
 from spladelite.index.postings import split
 from spladelite.index.scoring import Segment
 from spladelite.index.segments import checked_postings
 from spladelite.index.snapshot import Snapshot, TailPart
+from spladelite.index.word_rows import read_lists
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +110,9 @@ _Row = tuple[int, int, NDArray[np.uint16], NDArray[np.uint8]]  # term, part, ord
 
 def _segment_lists(connection: apsw.Connection, part: int, segment: Segment) -> Iterator[_Row]:
     missing = 0 if segment.terms is None else int(np.unpackbits(segment.terms).sum())
-    missing += 0 if segment.words is None else len(segment.words)
     for term, count, blob, checksum in connection.execute(
-        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? ORDER BY term_id",
-        (segment.segment_id,),
+        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ? ORDER BY term_id",
+        (segment.segment_id, BUCKET),
     ):
         if not segment.has_term(term):
             raise CorruptIndex(f"posting row (segment {segment.segment_id}, term {term}) does not belong there")
@@ -120,6 +121,10 @@ def _segment_lists(connection: apsw.Connection, part: int, segment: Segment) -> 
         yield term, part, *split(postings, len(segment))
     if missing:
         raise CorruptIndex(f"posting rows of segment {segment.segment_id} are missing; run check(repair=True)")
+    if segment.lengths is not None:
+        words = read_lists(connection, segment)
+        for i, term in enumerate(words.terms):
+            yield term, part, *words.of(i)
 
 
 def _tail_lists(part: int, tail: TailPart) -> Iterator[_Row]:
