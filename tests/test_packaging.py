@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from importlib import resources
 from pathlib import Path
+
+import spladelite
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,3 +21,16 @@ def test_every_package_is_installed() -> None:
 
 def test_the_bundled_model_is_small() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "spladelite" / "models").rglob("*.*")) < 10_000_000
+
+
+def test_the_browsers_side_is_installed() -> None:
+    package = resources.files("spladelite.web")
+    installed = {entry.name for part in ("src", "page") for entry in package.joinpath(part).iterdir()}
+    assert installed == {path.name for part in ("src", "page") for path in (ROOT / "web" / part).iterdir()}
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "spladelite.web"
+    ]
+    listed = {path.name for pattern in patterns for path in (ROOT / "web").glob(pattern)}
+    assert installed - listed == {"index.d.ts"}, "files that a wheel would lack"
+    version = json.loads((ROOT / "web" / "package.json").read_text())["version"]
+    assert version == spladelite.__version__

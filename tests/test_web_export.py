@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from web_host import host
 
 from spladelite import Encoder, InvalidInput, SpladeLite, load_encoder
+from spladelite.upkeep.web import encoder, files
 from spladelite.upkeep.web.graph import read_graph
 
 WEB = Path(__file__).parents[1] / "web"
@@ -28,7 +31,7 @@ TEXTS = {
     "cat": "The cat sleeps on the warm windowsill, cats do.",
     "penguin": "Penguins huddle together in the Antarctic winter.",
     "script": "<script>alert('x')</script> & <b>bold</b> \"quoted\" text about browsers and HTML injection.",
-    "accents": "Crème brûlée à la Café de Flore — naïve Zürich, İstanbul, ΣΊΣΥΦΟΣ; 東京タワー.",
+    "accents": "Crème brûlée à la Café de Flore — naïve Zürich, ΣΊΣΥΦΟΣ; 東京タワー.",
     "code": "def read_file(path): return open(path).read()  # HTTPServer v1.2.3, mail a.b@example.org",
     "emoji": "🎉🎉 The party starts at eight, bring 👩‍👩‍👧 and a cake 🎂.",
     "long": LONG * 12,
@@ -48,7 +51,6 @@ QUERIES = [
     "bread",
     "the price of gold",
     "Who keeps the lighthouse lamp in a storm?",
-    "geese " * 150 + " and the almanac in spring, " + "a cat sleeping " * 100,
     "html injection",
     "Café crème İstanbul 東京",
     "[SEP] [UNK] 🎉",
@@ -56,6 +58,7 @@ QUERIES = [
     "",
     "   ",
 ]
+LONG_QUERY = "geese " * 150 + " and the almanac in spring, " + "a cat sleeping " * 50  # more than one window
 FILTERS: list[dict[str, Any]] = [
     {"year": {"$gte": 1992}},
     {"year": 1991},
@@ -206,8 +209,8 @@ def test_the_command(database: SpladeLite, tmp_path: Path) -> None:
 
 def test_the_graph_is_read_as_onnx_reads_it() -> None:
     onnx = pytest.importorskip("onnx")
-    encoder: Any = load_encoder(None)
-    content = (encoder.query.folder.path / encoder.query.route.file).read_bytes()
+    query: Any = load_encoder(None).query  # type: ignore[attr-defined]
+    content = (query.folder.path / query.route.file).read_bytes()
     ours, theirs = read_graph(content), onnx.load_from_string(content).graph
     assert [(n.op, n.inputs, n.outputs) for n in ours.nodes] == [
         (n.op_type, list(n.input), list(n.output)) for n in theirs.node
@@ -242,39 +245,81 @@ def hits(db: SpladeLite, query: Any, **options: Any) -> list[dict[str, Any]]:
     return found
 
 
+# A query, options in JavaScript, and in Python where they are others.
+Case = tuple[Any, dict[str, Any], dict[str, Any]]
+
+
 def cases(db: SpladeLite) -> list[dict[str, Any]]:
     """Searches with what Python finds, as JSON."""
-    made: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for query in QUERIES:
-        for encoder in ("idf", "model"):
-            python = {"encoder": None if encoder == "model" else encoder}
-            made.append(({"query": query, "options": {"encoder": encoder, "k": 5}}, {"query": query, "k": 5, **python}))
+    made: list[Case] = []
+    made += modes(QUERIES)
+    made.append((LONG_QUERY, {"mode": "splade", "encoder": "model"}, {"encoder": None}))
+    query = "the year of bread and a car"
     for where in FILTERS:
-        options: dict[str, Any] = {"encoder": "idf", "k": 50, "where": where}
-        made.append(
-            (
-                {"query": "the year of bread and a car", "options": options},
-                {"query": "the year of bread and a car", **options},
-            )
-        )
-    made.append(({"query": {"2482": 1.5, "7852": 0.5}, "options": {}}, {"query": {2482: 1.5, 7852: 0.5}}))
-    made.append(
-        (
-            {"query": "bread", "options": {"minScore": 3, "k": 50}},
-            {"query": "bread", "min_score": 3, "k": 50, "encoder": "idf"},
-        )
-    )
-    return [{**case, "hits": hits(db, **python)} for case, python in made]
+        made += [
+            (query, {"mode": mode, "encoder": "idf", "k": 50, "where": where}, {}) for mode in ("splade", "hybrid")
+        ]
+    made.append((query, {"mode": "hybrid", "encoder": "idf", "fusion": "rrf"}, {}))
+    made.append((query, {"mode": "hybrid", "encoder": "idf", "weights": {"splade": 0.2, "bm25": 3}}, {}))
+    made.append((query, {"mode": "hybrid", "weights": {"bm25": 1}}, {}))
+    made.append((query, {"mode": "hybrid", "weights": {"splade": 1}, "encoder": "idf"}, {}))
+    made.append((query, {"encoder": "idf"}, {"mode": "hybrid"}))
+    vector: Any = {2482: 1.5, 7852: 0.5}
+    made.append((vector, {}, {"mode": "splade"}))
+    for mode in ("splade", "bm25", "hybrid"):
+        least = 0.5 if mode == "hybrid" else 3
+        idf = {} if mode == "bm25" else {"encoder": "idf"}
+        made.append((query, {"mode": mode, **idf, "minScore": least, "k": 50}, {"min_score": least}))
+    return found_by_python(db, made)
+
+
+def modes(queries: Sequence[str]) -> list[Case]:
+    """Each query in each mode and with each encoder."""
+    made: list[Case] = []
+    for query in queries:
+        for mode in ("splade", "bm25", "hybrid"):
+            for name in ("model", "idf")[: 1 if mode == "bm25" else 2]:
+                options: dict[str, Any] = {"mode": mode, "encoder": name, "k": 5}
+                python = {"encoder": name if name == "idf" and mode != "bm25" else None}
+                made.append((query, options, python))
+    return made
+
+
+def found_by_python(db: SpladeLite, made: Sequence[Case]) -> list[dict[str, Any]]:
+    found = []
+    for query, options, python in made:
+        arguments = {key: value for key, value in (options | python).items() if key != "minScore"}
+        found.append({"query": query, "options": options, "hits": hits(db, query, **arguments)})
+    return found
 
 
 def explanations(db: SpladeLite) -> list[dict[str, Any]]:
     made = []
     for query in QUERIES[:4]:
-        for hit in db.search(query, k=3, encoder="idf"):
-            terms = db.explain(query, hit.id, encoder="idf").terms
+        for hit in db.search(query, k=3, encoder="idf", mode="hybrid"):
+            explanation = db.explain(query, hit.id, encoder="idf", mode="hybrid")
+            terms = explanation.terms
             rows = [[term.term, term.query_weight, term.document_weight, term.contribution] for term in terms]
-            made.append({"query": query, "id": hit.id, "terms": rows})
+            parts = [[part.part, part.score, part.contribution, dict(part.words)] for part in explanation.parts]
+            made.append({"query": query, "id": hit.id, "terms": rows, "parts": parts})
     return made
+
+
+def russian(tmp_path: Path) -> list[dict[str, Any]]:
+    """A database of another language, with words of English and of a third one, and constructors' names."""
+    with SpladeLite(tmp_path / "russian.db", language="russian") as db:
+        db.add(
+            [
+                "В городах строили новые дома и дороги.",
+                "Кошки и собаки живут в домах людей.",
+                "The engines were running, hasOwnProperty and constructor are names.",
+                "القطط تنام في البيوت",
+            ],
+            ids=["cities", "pets", "engines", "arabic"],
+        )
+        db.export_web(tmp_path / "russian")
+        queries = ["город и дома", "дом собаки", "engine constructor", "قطط البيت", "домах"]
+        return found_by_python(db, [(query, {"mode": "bm25"}, {}) for query in queries])
 
 
 def node() -> str:
@@ -288,7 +333,19 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
     database.export(tmp_path / "slim.db", slim=True)
     with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
         slim.export_web(tmp_path / "slim")
-        expected = {"cases": cases(database), "explanations": explanations(database), "slim": cases(slim)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "PART_BYTES", 1500)
+        original = encoder.web_encoder
+        patch.setattr(encoder, "web_encoder", lambda load: replace(original(load), settings=None, graph=b"", rows=b""))
+        database.export_web(tmp_path / "split")
+    assert len(list((tmp_path / "split").glob("lists-*.bin"))) > 2
+    with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
+        expected = {
+            "cases": cases(database),
+            "explanations": explanations(database),
+            "slim": found_by_python(slim, modes(QUERIES[:4])),
+            "russian": russian(tmp_path),
+        }
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     shutil.copytree(site, tmp_path / "site")
     with SpladeLite(":memory:") as empty:
@@ -308,6 +365,18 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
         )
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert "# skipped 0" in run.stdout, run.stdout[-2000:]
+
+
+@pytest.mark.parametrize("page_", [WEB.parent / "docs" / "web.md", WEB / "README.md"], ids=lambda path: path.name)
+def test_the_javascript_in_the_documentation_runs(page_: Path, site: Path) -> None:
+    (code,) = re.findall(r"^```js\n(.*?)^```$", page_.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    module = json.dumps((WEB / "src" / "index.js").as_uri())
+    code = code.replace('"./spladelite/index.js"', module).replace('"spladelite-web"', module)
+    with host(site) as address:
+        code, replaced = re.subn(r'open\("[^"]*"\)', f'open("{address}")', code)
+        code += "\nif (!hits[0].id || !db.highlight(hits[0]).some(({ mark }) => mark)) process.exit(3);"
+        run = subprocess.run([node(), "--input-type=module", "-e", code], capture_output=True, text=True, timeout=60)
+    assert (replaced, run.returncode) == (1, 0), run.stderr
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
@@ -373,13 +442,13 @@ def test_the_page_searches_explains_and_filters(page: Any, site: Path) -> None:
         assert "bread" in page.locator("#hits li").first.locator("mark").all_text_contents()
         assert "The best" in page.get_by_role("status").text_content()
         page.locator("#hits li").first.get_by_text("Why: score").click()
-        page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).wait_for()
-        page.get_by_text("SPLADE", exact=True).click()
+        page.locator("#hits li").first.get_by_role("rowheader", name="bread", exact=True).first.wait_for()
+        page.get_by_label("SPLADE encoder").check()
         page.locator("#hits .why .added").first.wait_for(state="attached")
-        assert "way=model" in page.url
+        assert "way=full" in page.url
         page.get_by_text("Filters").click()
         page.get_by_label("kind").select_option(index=1)
-        page.wait_for_function("document.querySelectorAll('#hits li').length < 10")
+        page.locator("#hits li").nth(5).wait_for(state="detached")
         page.reload()
         page.locator("#hits li").first.wait_for()
         assert page.get_by_role("searchbox").input_value() == "bread to cut"
@@ -414,7 +483,7 @@ def test_kept_for_use_without_a_network(page: Any, site: Path) -> None:
         page.get_by_role("button", name="Works without a network").wait_for()
         page.evaluate("navigator.serviceWorker.ready.then(() => new Promise((done) => setTimeout(done, 200)))")
     page.context.set_offline(True)
-    page.goto(f"{address}?q=geese+on+rocks&way=model")
+    page.goto(f"{address}?q=geese+on+rocks&way=full")
     page.locator("#hits li").first.wait_for()
     assert page.locator("#hits h2").first.text_content() == "long"
 

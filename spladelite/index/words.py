@@ -161,7 +161,7 @@ class Analyzer:
 
     def __init__(self, language: str | None) -> None:
         self.language = language
-        self._stop_words = frozenset(map(_fold, STOP_WORDS.get(language or "", "").split()))
+        self.stop_words = frozenset(map(_fold, STOP_WORDS.get(language or "", "").split()))
         self._stemmers: dict[str, Stemmer.Stemmer] = {}
         self._lock = threading.Lock()  # a stemmer is for one thread at a time
         self._known = _Known(self)
@@ -203,7 +203,7 @@ class Analyzer:
             for start, end, word in self._places(match[0], in_query=True):
                 id = term_id(word)
                 part = match[0][start:end].lower()
-                target = stops if _fold(part) in self._stop_words else found
+                target = stops if _fold(part) in self.stop_words else found
                 target.setdefault(id, QueryWord(id, part))
             if len(found) >= MAX_QUERY_WORDS:
                 break

@@ -3,8 +3,9 @@ import { open } from "./spladelite/index.js";
 
 const MOST_VALUES = 60; // of a field that is offered as a filter
 const WAYS = {
-  idf: { label: "words by rarity", options: { mode: "splade", encoder: "idf" } },
-  model: { label: "SPLADE", options: { mode: "splade", encoder: "model" } },
+  quick: { label: () => "quick", options: { encoder: "idf" } },
+  full: { label: (db) => `SPLADE encoder (${size(db.contents.files.encoder[0][1])}, once)`, options: { encoder: "model" } },
+  bm25: { label: () => "BM25 alone", options: { mode: "bm25" } },
 };
 
 const $ = (id) => document.getElementById(id);
@@ -31,7 +32,7 @@ async function start() {
   const asked = new URLSearchParams(location.search);
   for (const [name, { label }] of ways) {
     const radio = element("input", { type: "radio", name: "way", value: name, checked: name === asked.get("way") });
-    $("ways").append(element("label", {}, radio, ` ${label}`));
+    $("ways").append(element("label", {}, radio, ` ${label(db)}`));
   }
   if (ways.length && !way()) $("ways").querySelector("input").checked = true;
   $("ways").hidden = ways.length < 2;
@@ -54,8 +55,8 @@ async function start() {
   await search(0);
 }
 
-function can({ encoder }) {
-  return !encoder || db.abilities.encoders.includes(encoder);
+function can({ encoder, mode }) {
+  return encoder ? db.abilities.encoders.includes(encoder) : db.abilities.modes.includes(mode);
 }
 
 function way() {
@@ -105,7 +106,7 @@ async function search(delay) {
     $("status").textContent =
       `${found.hits.length ? `The best ${found.hits.length}` : "Nothing found"} in ${Math.round(performance.now() - started)} ms` +
       (requests > before.requests ? `, ${requests - before.requests} requests, ${size(bytes - before.bytes)}` : ", nothing fetched");
-    meaning(found.query);
+    meaning(found);
     $("hits").replaceChildren(...found.hits.map(hit));
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
@@ -117,11 +118,13 @@ async function search(delay) {
 }
 
 /** The query as the index sees it. */
-function meaning(terms) {
+function meaning({ query, words }) {
+  const terms = query.length ? query : words.map((term) => ({ term }));
   $("meaning").hidden = !terms.length;
-  const shown = terms.slice(0, 16).map(({ term, weight, expansion }) =>
-    element(expansion ? "i" : "b", { title: `weight ${weight.toFixed(2)}${expansion ? ", not in your words" : ""}` }, `${term} `),
-  );
+  const shown = terms.slice(0, 16).map(({ term, weight, expansion }) => {
+    const title = weight === undefined ? "" : `weight ${weight.toFixed(2)}${expansion ? ", not in your words" : ""}`;
+    return element(expansion ? "i" : "b", { title }, `${term} `);
+  });
   $("meaning").replaceChildren("Searched for: ", ...shown, terms.length > 16 ? `and ${terms.length - 16} more` : "");
 }
 
@@ -141,21 +144,38 @@ function hit(found) {
   );
 }
 
+/** What each term adds to the score: in a hybrid, as much of its part's share as it has of the part's score. */
 function why(found) {
-  const most = Math.max(...found.terms.map(({ contribution }) => contribution));
-  const rows = found.terms.slice(0, 20).map(({ term, expansion, queryWeight, documentWeight, contribution }) => {
-    const bar = element("span", { className: expansion ? "bar added" : "bar" });
-    bar.style.width = `${(100 * contribution) / most}%`;
-    return element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, expansion ? element("i", { title: "not in your words" }, term) : term),
-      element("td", { className: "product" }, `${queryWeight.toFixed(2)} × ${documentWeight.toFixed(2)}`),
-      element("td", {}, contribution.toFixed(2)),
-      element("td", {}, bar),
-    );
+  const rows = found.parts.flatMap(({ part, score, contribution, words }) => {
+    const terms = part === "bm25" ? words.map(({ word, contribution }) => ({ term: word, contribution })) : found.terms;
+    const share = score ? contribution / score : 0;
+    return terms.map((term) => ({ ...term, part, adds: term.contribution * share }));
   });
-  return element("table", { className: "why" }, element("tbody", {}, ...rows));
+  rows.sort((a, b) => b.adds - a.adds);
+  const parts = found.parts.map(({ part, contribution }) => `${PARTS[part]} ${contribution.toFixed(2)}`);
+  return element(
+    "div",
+    {},
+    found.parts.length > 1 ? element("p", { className: "data" }, parts.join(" + ")) : null,
+    element("table", { className: "why" }, element("tbody", {}, ...rows.slice(0, 20).map((row) => whyRow(row, rows[0].adds, found.parts.length > 1)))),
+  );
+}
+
+const PARTS = { splade: "SPLADE", bm25: "BM25" };
+
+function whyRow({ term, part, expansion, queryWeight, documentWeight, adds }, most, several) {
+  const bar = element("span", { className: `bar ${expansion ? "added" : part}` });
+  bar.style.width = `${(100 * adds) / most}%`;
+  const product = part === "bm25" ? "" : `${queryWeight.toFixed(2)} × ${documentWeight.toFixed(2)}`;
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, expansion ? element("i", { title: "not in your words" }, term) : term),
+    several ? element("td", {}, PARTS[part]) : null,
+    element("td", { className: "product" }, product),
+    element("td", {}, adds.toFixed(2)),
+    element("td", {}, bar),
+  );
 }
 
 function link(url) {

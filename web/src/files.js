@@ -6,7 +6,7 @@
 // content: what is kept never goes stale.
 import { SpladeLiteError } from "./errors.js";
 
-const NEAR = 8192; // ranges with a smaller gap between them are one request
+const NEAR = 16384; // ranges with a smaller gap between them are one request: a round trip takes longer than the gap
 const MEMORY = 96 << 20;
 
 /** @typedef {[name: string, size: number]} Part */

@@ -4,26 +4,42 @@ const LEAST_SHARE = 0.1; // of the strongest weight: every query has some weight
 
 /**
  * A passage in pieces, so that a page can build elements and never needs to parse HTML.
- * @param {string} text @param {import("./tokenizer.js").Token[]} tokens @param {[number, number][]} weights of the query
+ * @param {string} text @param {import("./tokenizer.js").Token[]} tokens of the model @param {[number, number][]} weights
+ *   of the query's terms @param {{ start: number, end: number }[]} words of the query, where they stand
  * @returns {{ text: string, mark: boolean }[]}
  */
-export function marked(text, tokens, weights) {
-  const least = LEAST_SHARE * Math.max(0, ...weights.map(([, weight]) => weight));
+export function marked(text, tokens, weights, words) {
+  const least = LEAST_SHARE * weights.reduce((most, [, weight]) => Math.max(most, weight), 0);
   const strong = new Set(weights.filter(([, weight]) => weight >= least).map(([term]) => term));
-  const words = [];
-  for (const { term, start, end } of tokens) {
-    const matters = strong.has(term);
-    const last = words[words.length - 1];
-    if (last && last.end >= start && isWord(text.slice(start, end)) && isWord(text.slice(start - 1, start))) {
-      last.end = end;
-      last.mark ||= matters;
-    } else words.push({ start, end, mark: matters });
+  const spans = [...words];
+  if (weights.length) {
+    const runs = [];
+    for (const { term, start, end } of tokens) {
+      const matters = strong.has(term);
+      const last = runs[runs.length - 1];
+      if (last && last.end >= start && isWord(text.slice(start, end)) && isWord(text.slice(start - 1, start))) {
+        last.end = end;
+        last.matters ||= matters;
+      } else runs.push({ start, end, matters });
+    }
+    spans.push(...runs.filter(({ matters }) => matters));
   }
-  return pieces(text, words.filter((word) => word.mark));
+  return pieces(text, joined(spans.sort((a, b) => a.start - b.start || a.end - b.end)));
+}
+
+/** Spans in order, those that overlap as one. */
+function joined(spans) {
+  const result = [];
+  for (const { start, end } of spans) {
+    const last = result[result.length - 1];
+    if (last && start < last.end) last.end = Math.max(last.end, end);
+    else result.push({ start, end });
+  }
+  return result;
 }
 
 /** The text cut at the given words, which are marked. */
-export function pieces(text, words) {
+function pieces(text, words) {
   const result = [];
   let place = 0;
   for (const { start, end } of words) {

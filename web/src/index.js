@@ -3,9 +3,12 @@ import { ascending, ascendingLength, checked, container, inflate, varints } from
 import { SpladeLiteError } from "./errors.js";
 import { Files } from "./files.js";
 import { fieldsOf, matching, readColumn, valueCounts } from "./filters.js";
+import { fused, partWeights } from "./fusion.js";
 import { marked } from "./highlight.js";
-import { bestDocuments, passageScores, valueOf } from "./ranking.js";
+import { Lexicon, sums } from "./lexicon.js";
+import { bestDocuments, documentScores, passageScores, valueOf, wordScore } from "./ranking.js";
 import { Tokenizer } from "./tokenizer.js";
+import { Analyzer } from "./words.js";
 
 export { SpladeLiteError };
 
@@ -27,10 +30,11 @@ export class Database {
   #files;
   #header;
   #tokenizer;
+  #analyzer = null;
+  #lexicon = null;
   #encoder = null;
   #once = new Map(); // parts that are read when they are first needed
   #lists = new Map(); // decoded posting lists, the one used longest ago first
-  #columns = new Map();
 
   constructor(files, contents, { header, rest }) {
     this.#files = files;
@@ -49,10 +53,13 @@ export class Database {
     const size = header.terms.length;
     this.counts = varints(section("counts"), 0, size).numbers;
     this.dead = header.sections.dead[1] ? varints(section("dead"), 0, size).numbers : null;
-    this.starts = new Float64Array(size + 1);
-    for (let term = 0; term < size; term++) this.starts[term + 1] = this.starts[term] + listLength(this.counts[term], this.passages);
+    this.starts = sums(this.counts.map((count) => listLength(count, this.passages)));
     this.blocks = readBlocks(section("blocks"));
-    this.firsts = header.sections.documents[1] ? readFirsts(section("documents"), this.documents) : null;
+    this.firsts = header.sections.documents[1] ? Int32Array.from(sums(varints(section("documents"), 0, this.documents).numbers)) : null;
+    if (header.words) {
+      this.#analyzer = new Analyzer(header.words.language, header.words.stopWords);
+      this.#lexicon = new Lexicon(files, header.words, section("buckets"), section("frequent"), this.documents, this.starts[size]);
+    }
   }
 
   /** What has been fetched since the folder was opened: `{ requests, bytes }`. */
@@ -64,7 +71,7 @@ export class Database {
   get abilities() {
     return {
       encoders: [...(this.#tokenizer ? ["idf"] : []), ...(this.#header.encoder ? ["model"] : [])],
-      modes: ["splade"],
+      modes: this.#lexicon ? ["hybrid", "splade", "bm25"] : ["splade"],
       fields: this.#header.fields.map(([path, distinct]) => ({ path, distinct })),
     };
   }
@@ -76,34 +83,40 @@ export class Database {
    * @returns {Promise<import("./index.d.ts").Results>}
    */
   async search(query, options = {}) {
-    const { k = 10, where, minScore = 0, encoder = "idf", texts = true, signal } = options;
+    const { k = 10, where, minScore = 0, encoder = "idf", weights, fusion = "convex", texts = true, signal } = options;
+    let mode = this.#mode(query, options.mode);
     if (!Number.isInteger(k) || k < 1) throw new SpladeLiteError(`k is ${k}; give a whole number of at least 1`);
     if (typeof minScore !== "number" || Number.isNaN(minScore)) throw new SpladeLiteError(`minScore is ${minScore}; give a number`);
+    if (weights && mode !== "hybrid") throw new SpladeLiteError(`weights are for mode "hybrid", and mode is "${mode}"`);
     const allowed = where === undefined || where === null ? null : this.#allowed(where);
     allowed?.catch(() => {}); // it is awaited below, after the query's weights
-    const weights = await this.weigh(query, encoder);
+    const asked = mode === "hybrid" ? Object.keys(partWeights(weights, 0)) : [mode];
+    if (asked.length === 1) [mode] = asked;
+    const words = asked.includes("bm25") ? await this.#words(query) : [];
+    const wordsFound = asked.includes("bm25") ? this.#rankWords(words) : null;
+    wordsFound?.catch(() => {});
+    const terms = asked.includes("splade") ? await this.weigh(query, encoder) : [];
     signal?.throwIfAborted();
-    const [lists, scales, mask] = await Promise.all([this.#termLists(weights.map(([term]) => term)), this.#scales(), allowed]);
+    const [splade, bm25, mask] = await Promise.all([asked.includes("splade") ? this.#rankTerms(terms) : null, wordsFound, allowed]);
     signal?.throwIfAborted();
-    const weighted = weights.map(([term, weight], i) => [lists[i], weight]);
-    const ranked = bestDocuments(passageScores(weighted, scales), this.firsts, k, minScore, mask);
+    const part = { splade, bm25, mask, terms, words };
+    let ranked;
+    if (mode === "splade") ranked = bestDocuments(splade.scores, this.firsts, k, minScore, mask);
+    else if (mode === "bm25") ranked = bestDocuments(bm25.scores, null, k, minScore, mask).map(({ passage, score }) => ({ document: passage, score }));
+    else ranked = this.#fuse(part, partWeights(weights, words.length), k, fusion, minScore);
     const own = this.#ownTerms(query);
-    const hits = ranked.map(({ passage, score }) => ({
-      passageNumber: passage,
-      document: this.#documentOf(passage),
-      score,
-      terms: this.#matches(passage, weights, weighted, scales, own),
-      query: weights,
-    }));
-    if (texts) await this.addTexts(hits);
+    const hits = ranked.map((entry) => this.#hit(entry, part, own));
+    if (texts) {
+      await this.#showWords(hits.filter((hit) => hit.passageNumber === null), words);
+      await this.addTexts(hits);
+    }
     signal?.throwIfAborted();
-    return { hits, query: weights.map(([term, weight]) => this.#term(term, weight, own)).sort((a, b) => b.weight - a.weight) };
+    return { hits, query: terms.map(([term, weight]) => this.#term(term, weight, own)).sort((a, b) => b.weight - a.weight), words: words.map(([, word]) => word) };
   }
 
   /** A query's weighted terms, ascending: [term id, weight]. */
   async weigh(query, encoder = "idf") {
-    if (typeof query === "object" && query !== null) return this.#vector(query);
-    if (typeof query !== "string") throw new SpladeLiteError(`the query is ${query}; give a text, or { term id: weight }`);
+    if (typeof query === "object") return this.#vector(query);
     if (!this.#tokenizer) throw new SpladeLiteError(`the terms of this database's model cannot be made of a text here (${this.contents.notes.join("; ")}); give { term id: weight }`);
     if (encoder === "model") return (await this.loadEncoder()).encode(query);
     if (encoder !== "idf") throw new SpladeLiteError(`encoder is "${encoder}"; give "idf" or "model"`);
@@ -131,6 +144,7 @@ export class Database {
 
   /** Add id, metadata and passage to hits of a search with `texts: false`. */
   async addTexts(hits) {
+    for (const hit of hits) hit.passageNumber ??= this.#firstOf(hit.document);
     const blocks = [...new Set(hits.map(({ passageNumber }) => this.#blockOf(passageNumber)))];
     const read = new Map();
     (await this.#readBlocks(blocks)).forEach((block, i) => read.set(blocks[i], block));
@@ -143,21 +157,17 @@ export class Database {
 
   /** A hit's whole document. @returns {Promise<{ id: string, metadata: object, text: string }>} */
   async document(hit) {
-    const first = this.firsts ? this.firsts[hit.document] : hit.document;
-    const end = this.firsts ? this.firsts[hit.document + 1] : first + 1;
-    const numbers = [];
-    for (let block = this.#blockOf(first); block <= this.#blockOf(end - 1); block++) numbers.push(block);
-    const entries = (await this.#readBlocks(numbers)).flatMap((block) => block.filter(([number]) => number === hit.document));
-    const parts = entries.flatMap(([, , , firstHere, passages]) => passages.map((passage, i) => [firstHere + i, passage]));
-    let text = "";
-    for (const [i, [start, , piece]] of parts) text = i ? text.slice(0, start) + piece : piece;
-    return { id: entries[0][1], metadata: entries[0][2], text };
+    const passages = await this.#passagesOf(hit.document);
+    const { id, metadata } = passages[0];
+    return { id, metadata, text: passages.reduce((text, { from, piece }) => text.slice(0, from) + piece, "") };
   }
 
   /** A hit's passage in pieces, those marked that match the query: `[{ text, mark }]`. */
   highlight(hit) {
     const text = hit.passage.text;
-    return this.#tokenizer ? marked(text, this.tokenize(text), hit.query) : [{ text, mark: false }];
+    const wanted = new Set(hit.words.map(([id]) => id));
+    const words = wanted.size ? this.#analyzer.words(text).filter(({ id }) => wanted.has(id)) : [];
+    return marked(text, this.#tokenizer && hit.query.length ? this.tokenize(text) : [], hit.query, words);
   }
 
   /** How many documents have each value of a metadata field: `[[value, count], ...]`, most frequent first. */
@@ -168,8 +178,7 @@ export class Database {
 
   /** Fetch everything now and keep it, so that any search works without a network. */
   async keepOffline(onProgress) {
-    const files = ["boot", "lists", "scales", "texts", "fields", "encoder", "rows"];
-    await this.#files.keepOffline(files.filter((file) => this.#files.has(file)), onProgress);
+    await this.#files.keepOffline(Object.keys(this.contents.files), onProgress);
   }
 
   /** How many bytes `keepOffline` has to fetch. */
@@ -206,13 +215,103 @@ export class Database {
     return { id: term, term: this.#header.terms[term], weight, expansion: !own.has(term) };
   }
 
-  #matches(passage, weights, weighted, scales, own) {
+  #mode(query, mode) {
+    const { modes } = this.abilities;
+    if (typeof query !== "string" && (typeof query !== "object" || query === null)) {
+      throw new SpladeLiteError(`the query is ${query}; give a text, or { term id: weight }`);
+    }
+    if (typeof query === "object") {
+      if (mode !== undefined && mode !== "splade") throw new SpladeLiteError(`mode "${mode}" needs a text, and the query is a sparse vector`);
+      return "splade";
+    }
+    if (mode === undefined) return modes[0];
+    if (!modes.includes(mode)) throw new SpladeLiteError(`mode is "${mode}"; this database has ${modes.join(", ")}`);
+    return mode;
+  }
+
+  /** What BM25 looks for: [term id, word], ids ascending. */
+  async #words(query) {
+    if (this.#files.has("stems") && this.#analyzer.needsStems(query)) {
+      await this.#read("stems", async () => {
+        const bytes = await inflate(await this.#files.all("stems"), "the words' stems");
+        this.#analyzer.setStems(JSON.parse(new TextDecoder().decode(bytes)));
+      });
+    }
+    return this.#analyzer.query(query).sort((a, b) => a[0] - b[0]);
+  }
+
+  async #rankTerms(terms) {
+    const [lists, scales] = await Promise.all([this.#termLists(terms.map(([term]) => term)), this.#scales()]);
+    const weighted = terms.map(([, weight], i) => [lists[i], weight]);
+    return { lists: weighted, scales, scores: passageScores(weighted, scales) };
+  }
+
+  async #rankWords(words) {
+    const [lists, norms] = await Promise.all([this.#lexicon.lists(words.map(([id]) => id)), this.#lexicon.norms()]);
+    const weighted = lists.map((list) => [list, this.#lexicon.weight(list.numbers.length)]);
+    return { lists: weighted, norms, scores: documentScores(weighted, norms) };
+  }
+
+  /** The best by both parts, whose scores of every document are known. */
+  #fuse({ splade, bm25, mask }, weights, k, fusion, minScore) {
+    const scores = { bm25: bm25.scores, splade: splade.scores };
+    if (this.firsts) scores.splade = Float32Array.from({ length: this.documents }, (_, i) => splade.scores[this.#bestPassage(i, splade.scores)]);
+    const best = fused(scores, weights, k, fusion, minScore, mask);
+    return best.map((entry) => ({ ...entry, passage: this.#bestPassage(entry.document, splade.scores) }));
+  }
+
+  #bestPassage(document, scores) {
+    let best = this.#firstOf(document);
+    for (let passage = best + 1; passage < this.#firstOf(document + 1); passage++) if (scores[passage] > scores[best]) best = passage;
+    return best;
+  }
+
+  /** A hit without its texts. */
+  #hit({ document, passage, score, contributions }, { splade, bm25, terms, words }, own) {
+    document ??= this.#documentOf(passage);
+    const known = splade && passage !== undefined && splade.scores[passage] > 0;
+    // Where BM25 alone knows a document of several passages, its texts tell which to show.
+    const single = this.#firstOf(document + 1) - this.#firstOf(document) === 1;
+    const hit = { passageNumber: known ? passage : single ? this.#firstOf(document) : null, document, score, terms: [], parts: [], query: terms, words };
+    if (splade) {
+      if (known) hit.terms = this.#matches(passage, terms, splade, own);
+      hit.parts.push({ part: "splade", score: known ? splade.scores[passage] : 0 });
+    }
+    if (bm25) {
+      const ofWords = [];
+      words.forEach(([, word], i) => {
+        const [list, weight] = bm25.lists[i];
+        const frequency = valueOf(list, document);
+        if (frequency) ofWords.push({ word, contribution: wordScore(weight, frequency, bm25.norms[document]) });
+      });
+      hit.parts.push({ part: "bm25", score: bm25.scores[document], words: ofWords.sort((a, b) => b.contribution - a.contribution) });
+    }
+    for (const part of hit.parts) part.contribution = contributions ? contributions[part.part] : part.score;
+    return hit;
+  }
+
+  #matches(passage, weights, { lists, scales }, own) {
     const matches = [];
     weights.forEach(([term, queryWeight], i) => {
-      const documentWeight = valueOf(weighted[i][0], passage) * scales[passage];
+      const documentWeight = valueOf(lists[i][0], passage) * scales[passage];
       if (documentWeight) matches.push({ ...this.#term(term, queryWeight, own), queryWeight, documentWeight, contribution: queryWeight * documentWeight });
     });
     return matches.sort((a, b) => b.contribution - a.contribution || a.id - b.id);
+  }
+
+  /** Choose the passages with the most of the query's words. */
+  async #showWords(hits, words) {
+    const wanted = new Set(words.map(([id]) => id));
+    await Promise.all(
+      hits.map(async (hit) => {
+        const first = this.#firstOf(hit.document);
+        let most = -1;
+        (await this.#passagesOf(hit.document)).forEach(({ text }, i) => {
+          const count = new Set(this.#analyzer.words(text).map(({ id }) => id).filter((id) => wanted.has(id))).size; // prettier-ignore
+          if (count > most) [most, hit.passageNumber] = [count, first + i];
+        });
+      }),
+    );
   }
 
   async #termLists(terms) {
@@ -282,6 +381,27 @@ export class Database {
     });
   }
 
+  #firstOf(document) {
+    return this.firsts ? this.firsts[document] : document;
+  }
+
+  /** All passages of a document: `text`, and the `piece` of the document that begins at `from`. */
+  async #passagesOf(document) {
+    const [first, end] = [this.#firstOf(document), this.#firstOf(document + 1)];
+    const numbers = [];
+    for (let block = this.#blockOf(first); block <= this.#blockOf(end - 1); block++) numbers.push(block);
+    return (await this.#readBlocks(numbers)).flatMap((block) =>
+      block
+        .filter(([number]) => number === document)
+        .flatMap(([, id, metadata, firstHere, passages]) =>
+          passages.map(([start, stop, piece], i) => {
+            const from = firstHere + i ? start : 0;
+            return { id, metadata, from, piece, text: piece.slice(start - from, stop - from) };
+          }),
+        ),
+    );
+  }
+
   #documentOf(passage) {
     return this.firsts ? lastAtMost(this.firsts, passage, this.documents) : passage;
   }
@@ -328,13 +448,6 @@ function readBlocks(bytes) {
     start[i + 1] = start[i] + numbers[2 * i + 1];
   }
   return { count: blocks, first, start };
-}
-
-function readFirsts(bytes, documents) {
-  const { numbers } = varints(bytes, 0, documents);
-  const firsts = new Int32Array(documents + 1);
-  for (let i = 0; i < documents; i++) firsts[i + 1] = firsts[i] + numbers[i];
-  return firsts;
 }
 
 /** The last i with sorted[i] <= value, below `count`. */

@@ -14,6 +14,20 @@ export function passageScores(lists, scales) {
   return sums;
 }
 
+/** BM25's score of each document. @param {[List, number][]} lists with the words' weights @returns {Float32Array} */
+export function documentScores(lists, norms) {
+  const sums = new Float32Array(norms.length);
+  for (const [{ numbers, values }, weight] of lists) {
+    for (let i = 0; i < numbers.length; i++) sums[numbers[i]] += wordScore(weight, values[i], norms[numbers[i]]);
+  }
+  return sums;
+}
+
+/** What a word adds. */
+export function wordScore(weight, frequency, norm) {
+  return Math.fround(weight * Math.fround(frequency / Math.fround(frequency + norm)));
+}
+
 /**
  * The k best documents, each with its best passage.
  * @param {Float32Array} scores of passages

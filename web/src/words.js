@@ -39,14 +39,25 @@ const NOT_LATIN = new Set(SCRIPTS.flatMap(([, languages]) => languages));
 /** @typedef {{ start: number, end: number, word: string }} Place */
 
 export class Analyzer {
-  /**
-   * @param {string | null} language of the file @param {string[]} stopWords folded
-   * @param {Record<string, Record<string, string>>} stems by language, of the words that the documents have: the
-   *   stemmers of other languages than English are not here
-   */
-  constructor(language, stopWords, stems) {
-    Object.assign(this, { language, stems });
+  /** @param {string | null} language of the file @param {string[]} stopWords folded */
+  constructor(language, stopWords) {
+    this.language = language;
     this.stopWords = new Set(stopWords);
+    this.stems = new Map(); // by language, "" for the file's own, stems by word
+  }
+
+  /** Whether a text may have words whose stems are not English ones; those must be set before. */
+  needsStems(text) {
+    return this.language !== null && !(this.language === "english" && ASCII.test(text));
+  }
+
+  /**
+   * The stemmers of other languages than English are not here: the stems come with the database, for the words that its
+   * documents have.
+   * @param {Record<string, Record<string, string>>} stems
+   */
+  setStems(stems) {
+    this.stems = new Map(Object.entries(stems).map(([language, words]) => [language, new Map(Object.entries(words))]));
   }
 
   /** The query's distinct words in order, without stop words where there are others: [term id, as written]. */
@@ -140,9 +151,8 @@ export class Analyzer {
 
   #stem(word, language) {
     if (this.language === null || characters(word) > LONGEST) return word;
-    language ??= NOT_LATIN.has(this.language) ? "english" : this.language;
-    if (language === "english") return english(word);
-    return this.stems[language]?.[word] ?? word;
+    if (language === undefined && (this.language === "english" || NOT_LATIN.has(this.language))) return english(word);
+    return this.stems.get(language ?? "")?.get(word) ?? word;
   }
 }
 

@@ -35,18 +35,34 @@ test("the same hits as Python", options, async () => {
 });
 
 test("a slim database", options, async () => {
-  await compare(await open(`${hosts.ranges}slim/`), expected.slim.filter(({ options }) => options.encoder !== "model"));
+  await compare(await open(`${hosts.ranges}slim/`), expected.slim);
+});
+
+test("files in many parts", options, async () => {
+  await compare(await open(`${hosts.ranges}split/`), expected.cases.filter(({ options }) => options.encoder !== "model"));
+});
+
+test("a database of another language", options, async () => {
+  await compare(await open(`${hosts.ranges}russian/`), expected.russian);
 });
 
 test("contributions sum to the score and are Python's", options, async () => {
   const db = await open(`${hosts.ranges}site/`);
-  for (const { query, id, terms } of expected.explanations) {
+  for (const { query, id, terms, parts } of expected.explanations) {
     const hit = (await db.search(query)).hits.find((hit) => hit.id === id);
     const rows = hit.terms.map((term) => [term.term, term.queryWeight, term.documentWeight, term.contribution]);
     assert.deepEqual(rows.map(([term]) => term), terms.map(([term]) => term)); // prettier-ignore
     rows.forEach((row, i) => row.slice(1).forEach((value, j) => assert.ok(near(value, terms[i][j + 1]))));
-    const sum = hit.terms.reduce((sum, { contribution }) => sum + contribution, 0);
-    assert.ok(near(sum, hit.score));
+    const sum = (of) => of.reduce((sum, { contribution }) => sum + contribution, 0);
+    assert.ok(near(sum(hit.parts), hit.score));
+    assert.ok(near(sum(hit.terms), hit.parts[0].score));
+    parts.forEach(([part, score, contribution, words], i) => {
+      assert.equal(hit.parts[i].part, part);
+      assert.ok(near(hit.parts[i].score, score) && near(hit.parts[i].contribution, contribution));
+      const found = Object.fromEntries((hit.parts[i].words ?? []).map(({ word, contribution }) => [word, contribution]));
+      assert.deepEqual(Object.keys(found).sort(), Object.keys(words).sort());
+      for (const word of Object.keys(words)) assert.ok(near(found[word], words[word]));
+    });
   }
 });
 
@@ -98,7 +114,7 @@ async function changed(response, edit) {
 const flipped = (bytes) => bytes.map((byte) => byte ^ 1);
 
 test("damage in any file is an error in words, never another answer", options, async () => {
-  for (const name of ["boot", "lists", "scales", "texts", "fields", "encoder", "rows", "database"]) {
+  for (const name of ["boot", "lists", "scales", "texts", "fields", "words", "lengths", "encoder", "rows", "database"]) {
     for (const edit of [flipped, (bytes) => bytes.slice(0, -3), () => new Uint8Array(0)]) {
       const fetch = spoiled((file, response) => (file.startsWith(name) ? changed(response, edit) : null));
       await assert.rejects(
@@ -132,7 +148,7 @@ test("a file that is gone, or shorter, or a host that is not there", options, as
 
 test("after an error the same search may succeed", options, async () => {
   let broken = true;
-  const fetch = spoiled((file) => (broken && /^(lists|scales|encoder)/.test(file) ? new Response("", { status: 500 }) : null));
+  const fetch = spoiled((file) => (broken && /^(lists|scales|lengths|words|encoder)/.test(file) ? new Response("", { status: 500 }) : null));
   const db = await open(`${hosts.ranges}site/`, { fetch, ...silent });
   await assert.rejects(db.search("bread", { encoder: "model" }), /answers 500/);
   broken = false;
@@ -145,6 +161,11 @@ test("callers' mistakes are told", options, async () => {
     ["bread", { k: 0 }, /k is 0/],
     ["bread", { encoder: "bert" }, /encoder is "bert"/],
     [7, {}, /the query is 7/],
+    ["bread", { mode: "dense" }, /this database has hybrid, splade, bm25/],
+    ["bread", { weights: { dense: 1 } }, /weights is/],
+    ["bread", { mode: "bm25", weights: { bm25: 1 } }, /weights are for mode "hybrid"/],
+    ["bread", { fusion: "sum" }, /fusion is "sum"/],
+    [{ 5: 1 }, { mode: "bm25" }, /needs a text/],
     [{ 999999: 1 }, {}, /term 999999/],
     [{ 5: -1 }, {}, /weight of term 5 is -1/],
     ["bread", { where: "year > 3" }, /Python only/],

@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 
 from spladelite.documents.table import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
+from spladelite.index.buckets import BUCKET
 from spladelite.index.postings import split
 from spladelite.index.scoring import Segment
 from spladelite.index.segments import checked_postings
 from spladelite.index.snapshot import Snapshot, TailPart
+from spladelite.index.word_rows import read_lists
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermList:
-    """One term's postings.
+    """The postings of one term of the model's vocabulary, or of one word.
 
     Attributes:
-        term: term id.
-        passages: int64 ``(C,)``, ascending numbers of living passages.
-        impacts: uint8 ``(C,)``.
+        term: term id; a word's has the bit ``WORD``.
+        passages: int64 ``(C,)``, ascending numbers of living passages; of a word the documents' first ones.
+        impacts: uint8 ``(C,)``; of a word its frequencies.
         dead: how many more postings the index has, of deleted passages that are not yet cleared away: ``idf`` counts
             them.
     """
@@ -46,12 +48,14 @@ class Numbering:
     Attributes:
         passage_ids: int64 ``(P,)``, ascending; a passage's number is its place here.
         scales: float32 ``(P,)``.
+        lengths: int64 ``(P,)``, how many words a document has, at its first passage; None in a file without BM25.
         of_part: for each segment, then each part of the tail, int64 ``(n,)``: the passages' numbers, -1 if dead.
         indexed: passages that the index has, dead ones included.
     """
 
     passage_ids: NDArray[np.int64]
     scales: NDArray[np.float32]
+    lengths: NDArray[np.int64] | None
     of_part: list[NDArray[np.int64]]
     indexed: int
 
@@ -68,7 +72,8 @@ class StoredDocument:
 
 def number_passages(snapshot: Snapshot) -> Numbering:
     """Number the living passages in the order of their ids."""
-    ids, scales, of_part, total = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [], 0
+    ids, scales, lengths = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+    of_part, total = [], 0
     for segment in snapshot.all_segments:
         alive = snapshot.alive.get(segment.segment_id)
         living = np.ones(len(segment), bool) if alive is None else alive > 0
@@ -77,8 +82,13 @@ def number_passages(snapshot: Snapshot) -> Numbering:
         ids.append(segment.passage_ids[living])
         scales.append(segment.scales[living])
         of_part.append(numbers)
+        if snapshot.meta.layout.bm25:
+            if segment.lengths is None:
+                raise CorruptIndex(f"segment {segment.segment_id} has no words; run check(repair=True)")
+            lengths.append(segment.lengths[living].astype(np.int64))
     indexed = sum(map(len, snapshot.all_segments))
-    return Numbering(np.concatenate(ids), np.concatenate(scales), of_part, indexed)
+    of_words = np.concatenate(lengths) if snapshot.meta.layout.bm25 else None
+    return Numbering(np.concatenate(ids), np.concatenate(scales), of_words, of_part, indexed)
 
 
 def term_lists(connection: apsw.Connection, snapshot: Snapshot, numbering: Numbering) -> Iterator[TermList]:
@@ -101,8 +111,8 @@ _Row = tuple[int, int, NDArray[np.uint16], NDArray[np.uint8]]  # term, part, ord
 def _segment_lists(connection: apsw.Connection, part: int, segment: Segment) -> Iterator[_Row]:
     missing = 0 if segment.terms is None else int(np.unpackbits(segment.terms).sum())
     for term, count, blob, checksum in connection.execute(
-        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? ORDER BY term_id",
-        (segment.segment_id,),
+        "SELECT term_id, count, postings, checksum FROM posting WHERE segment_id = ? AND term_id < ? ORDER BY term_id",
+        (segment.segment_id, BUCKET),
     ):
         if not segment.has_term(term):
             raise CorruptIndex(f"posting row (segment {segment.segment_id}, term {term}) does not belong there")
@@ -111,6 +121,10 @@ def _segment_lists(connection: apsw.Connection, part: int, segment: Segment) -> 
         yield term, part, *split(postings, len(segment))
     if missing:
         raise CorruptIndex(f"posting rows of segment {segment.segment_id} are missing; run check(repair=True)")
+    if segment.lengths is not None:
+        words = read_lists(connection, segment)
+        for i, term in enumerate(words.terms):
+            yield term, part, *words.of(i)
 
 
 def _tail_lists(part: int, tail: TailPart) -> Iterator[_Row]:
