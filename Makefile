@@ -4,22 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help demo test docs torture fuzz asan clean
+.PHONY: help demo test docs torture cluster fuzz asan freeze clean
 
 help:
 	@echo "make demo     index the standard library's docstrings and ask questions about them"
 	@echo "make test     lint, type-check and run every test (TORCH=1: also those that compare with torch)"
 	@echo "make torture  the full sizes of the reliability tests: a table of test, amount tried, failures (an hour or two)"
+	@echo "make cluster  real servers on this machine against a file, DATA=a BEIR folder (half an hour)"
 	@echo "make fuzz     coverage-guided fuzzing of blobs and files, SECONDS_EACH=600"
 	@echo "make asan     the kernel with address sanitizer and bounds checks against damaged files"
 	@echo "make docs     build the documentation site into build/site"
+	@echo "make freeze   freeze a program with PyInstaller in an environment of its own, and run it"
 	@echo "make clean    remove what these commands made"
 
 # The demo needs what a user gets from pip: no development tools, no torch.
 .venv-demo/ready: pyproject.toml setup.py
-	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@echo "installing into .venv-demo, about a minute"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/pip install --quiet --quiet --disable-pip-version-check --editable .
+	@touch $@
 
 EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)
 
@@ -29,7 +32,7 @@ $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 	touch $@
 
 demo: .venv-demo/ready
-	.venv-demo/bin/python examples/stdlib_search.py
+	@.venv-demo/bin/python examples/stdlib_search.py
 
 test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
@@ -44,6 +47,19 @@ docs: $(VENV)/ready-$(EXTRAS)
 torture: $(VENV)/ready-$(EXTRAS)
 	PYTHONPATH=tests $(BIN)/python -W ignore -m torture
 
+# ClickHouse's Debian packages, unpacked here: nothing is installed.
+build/clickhouse:
+	mkdir -p build
+	scripts/clickhouse_debian.sh $(CURDIR)/build/clickhouse
+
+PASSAGES ?= 20000
+QUERIES ?= 1000
+
+cluster: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[engines]'
+	test -d build/clickhouse || $(MAKE) build/clickhouse || true
+	PYTHONPATH=tests $(BIN)/python -W ignore -m cluster "$(DATA)" $(PASSAGES) $(QUERIES)
+
 SECONDS_EACH ?= 600
 
 fuzz: $(VENV)/ready-$(EXTRAS)
@@ -54,6 +70,9 @@ fuzz: $(VENV)/ready-$(EXTRAS)
 
 asan: $(VENV)/ready-$(EXTRAS)
 	scripts/asan.sh $(BIN)/python 2000
+
+freeze: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/python -m pytest -m freeze tests/test_freeze.py
 
 clean:
 	rm -rf .venv .venv-demo build *.egg-info

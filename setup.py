@@ -1,9 +1,10 @@
-"""Everything is in pyproject.toml but this: the compiled kernel.
+"""Everything is in pyproject.toml but this: two extensions that the package can do without.
 
-Where there is no C++ compiler, an installation goes on without it, and NumPy does the work, many times slower. A release
-must not: with ``SPLADELITE_REQUIRE_KERNEL=1`` the build fails instead.
+Where there is no compiler, an installation goes on without them: NumPy does the work of the kernels, far slower, and
+without locks of our own, other copies of SQLite in the process are kept away and watched. A release must not: with
+``SPLADELITE_REQUIRE_KERNEL=1`` the build fails instead.
 
-The extension uses Python's limited API: one wheel a platform serves every Python from 3.11 on.
+The extensions use Python's limited API: one wheel a platform serves every Python from 3.11 on.
 """
 
 import os
@@ -31,6 +32,21 @@ else:
     compile_flags = ["-O3", "-g0", "-ffp-contract=off", "-fno-strict-aliasing"]
     link_flags = ["-Wl,-S"] if sys.platform == "darwin" else ["-s"]  # without symbols: a seventh of the size
 
+# Windows' locks belong to a handle, not to the process: nothing is to be done there.
+optional = os.environ.get("SPLADELITE_REQUIRE_KERNEL") != "1"
+locks = [
+    Extension(
+        "spladelite.file._locks",
+        ["spladelite/file/_locks.c"],
+        define_macros=[("Py_LIMITED_API", hex(ABI))],
+        py_limited_api=True,
+        extra_link_args=link_flags,
+        optional=optional,
+    )
+]
+if sys.platform == "win32":
+    locks = []
+
 setup(
     ext_modules=[
         Extension(
@@ -42,8 +58,9 @@ setup(
             py_limited_api=True,
             extra_compile_args=compile_flags,
             extra_link_args=link_flags,
-            optional=os.environ.get("SPLADELITE_REQUIRE_KERNEL") != "1",
-        )
+            optional=optional,
+        ),
+        *locks,
     ],
     cmdclass={"bdist_wheel": AbiWheel},
 )

@@ -151,7 +151,7 @@ class QdrantEdge:
 
         def search(i: int, k: int) -> list[int]:
             request = SearchRequest(Query.Nearest(queries[i], using="splade"), limit=k)
-            return [point.id for point in shard.search(request)]
+            return [int(point.id) for point in shard.search(request)]
 
         return search
 

@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
         db.upsert("Soup is best when it has rested overnight.", ids="soup", metadata={"n": 7})
         db.delete("gone")
         version = db.stats().format
-        db.export(folder / f"format{version}.db")
+        db.export(folder / f"format{version}.db", overwrite=True)
     new.unlink()
 
 

@@ -1,4 +1,7 @@
-"""Try an installed wheel: python scripts/try_wheel.py. It must bring the compiled kernel and the model, and find a text."""
+"""Try an installed wheel: it must bring the compiled kernel and the model, and find a text.
+
+python scripts/try_wheel.py
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@
 The floor plan, from the roof down; a module imports from floors below its own (ARCHITECTURE.md walks through it):
 
     cli/             the command line
+    transfer/        the same collection in a distributed engine: connect, move, verify
     training/        fine-tuning, distillation, adaptation to a database
     evaluation/      quality on judged queries
     database         SpladeLite: every public method
@@ -50,8 +51,12 @@ if TYPE_CHECKING:
         ModelMismatch,
         NotADatabase,
         ReadOnly,
+        ServerError,
         SpladeLiteError,
         TrainingError,
+        UnfindableText,
+        Unfinished,
+        Unsupported,
         UnsupportedFormat,
         WrongType,
     )
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
         Added,
         Document,
         Explanation,
+        Feedback,
         Finding,
         Hit,
         PartMatch,
@@ -71,9 +77,11 @@ if TYPE_CHECKING:
         Term,
         TermMatch,
         Tokens,
+        WebExport,
     )
     from spladelite.search.query_weights import QueryInput
     from spladelite.search.request import Rerank, Where, WhereArgs
+    from spladelite.transfer.connect import connect
 
 __version__ = "0.1.0"
 
@@ -89,6 +97,7 @@ __all__ = [
     "Durability",
     "Encoder",
     "Explanation",
+    "Feedback",
     "Finding",
     "Hit",
     "IdConflict",
@@ -109,6 +118,7 @@ __all__ = [
     "ReadOnly",
     "Rerank",
     "Row",
+    "ServerError",
     "SparseVectors",
     "SpladeLite",
     "SpladeLiteError",
@@ -117,10 +127,15 @@ __all__ = [
     "TermMatch",
     "Tokens",
     "TrainingError",
+    "UnfindableText",
+    "Unfinished",
+    "Unsupported",
     "UnsupportedFormat",
+    "WebExport",
     "Where",
     "WhereArgs",
     "WrongType",
+    "connect",
     "load_encoder",
 ]
 
@@ -136,6 +151,7 @@ _ROOMS = (
     "search.request",
     "search.query_weights",
     "database",
+    "transfer.connect",
 )
 
 

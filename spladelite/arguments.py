@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -22,6 +23,10 @@ from spladelite.index.quantize import LARGEST_WEIGHT
 from spladelite.json_values import canonical_json, json_values, merge_patch
 
 Vector = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+MAX_DEPTH = 200  # of metadata: SQLite's JSON functions read 1,000 levels, Python's recursion allows fewer
+
+_YEARS = 1e9  # seconds; more is no limit either, and fits every clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,14 +162,40 @@ def check_unicode(text: str, where: str) -> None:
         ) from None
 
 
+def check_path(path: object, name: str = "path") -> str:
+    """The path of a file, as a str."""
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    if not isinstance(path, str):
+        raise WrongType(f"{name} is {_name(path)}; give the path of a file as a str or a Path")
+    if not path or "\0" in path:
+        raise InvalidInput(f"{name} is {path!r}; give the path of a file")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} is {path!r}, which is no name of a file here") from None
+    return path
+
+
+def check_statement(query: object) -> str:
+    """The text of one SQL statement."""
+    if not isinstance(query, str):
+        raise WrongType(f"the SQL is {_name(query)}; give a str, such as 'SELECT id FROM document'")
+    if "\0" in query:
+        raise InvalidInput(f"the SQL has a NUL at character {query.index(chr(0))}; give values in args")
+    check_unicode(query, "the SQL")
+    return query
+
+
 def check_metadata(metadata: object, where: str = "metadata") -> str:
     """Metadata as JSON text that reads back as the very same value, :mod:`spladelite.json_values` replaced."""
     if not isinstance(metadata, Mapping):
         raise WrongType(f"{where} is {_name(metadata)}; give a dict that can be written as JSON, or None")
     try:
         metadata = json_values(metadata)
-    except RecursionError as error:
+    except RecursionError as error:  # also where it holds itself
         raise InvalidMetadata(f"{where} cannot be written as JSON: {error}") from None
+    _check_values(metadata, where)
     try:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
@@ -177,6 +208,26 @@ def check_metadata(metadata: object, where: str = "metadata") -> str:
             f"numbers, booleans and None"
         )
     return text
+
+
+def _check_values(metadata: object, where: str) -> None:
+    """Refuse what JSON can write, and filters, SQL and other programs that read the file cannot."""
+    todo: list[tuple[object, int]] = [(metadata, 1)]
+    while todo:
+        value, depth = todo.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if depth > MAX_DEPTH:
+                raise InvalidMetadata(f"{where} is nested more than {MAX_DEPTH} deep, which filters cannot read")
+            todo += [(inner, depth + 1) for inner in (value.values() if isinstance(value, Mapping) else value)]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise InvalidMetadata(
+                f"{where} holds the integer {_short(value)}, and SQLite's have at most 64 bits; give it as a str, "
+                "which filters compare exactly"
+            )
+
+
+def _short(number: int) -> str:
+    return str(number) if abs(number) < 10**40 else f"of {number.bit_length()} bits"
 
 
 def metadata_change(metadata: object, *, merge: bool) -> Callable[[str], str]:
@@ -204,6 +255,7 @@ def check_vector(vector: object, vocabulary_size: int, where: str = "the vector"
         raise InvalidVector(f"{where} has term ids of type {terms.dtype}; term ids are int")
     if weights.dtype.kind not in "fiu":
         raise InvalidVector(f"{where} has weights of type {weights.dtype}; weights are float")
+    weights = weights.astype(np.float64)  # compared with a limit that float16 cannot hold
     if (terms[1:] > terms[:-1]).all():
         ordered = terms
     else:
@@ -255,7 +307,7 @@ def check_timeout(timeout: object) -> float | None:
         raise WrongType(f"timeout is {_name(timeout)}; give seconds, or None for no limit")
     if not timeout > 0:
         raise InvalidInput(f"timeout is {timeout}; give seconds above 0, or None for no limit")
-    return float(timeout)
+    return float(min(timeout, _YEARS))
 
 
 def check_min_score(min_score: object) -> float:
@@ -264,9 +316,13 @@ def check_min_score(min_score: object) -> float:
         return 0.0
     if isinstance(min_score, bool) or not isinstance(min_score, int | float | np.number):
         raise WrongType(f"min_score is {_name(min_score)}; give a number")
-    if not math.isfinite(min_score):
-        raise InvalidInput(f"min_score is {min_score}; give a finite number")
-    return float(min_score)
+    try:
+        score = float(min_score)
+    except OverflowError:  # an int that no float holds
+        score = math.inf
+    if not math.isfinite(score):
+        raise InvalidInput(f"min_score is {min_score!s:.60}; give a finite number")
+    return score
 
 
 def _name(value: object) -> str:

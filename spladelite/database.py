@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Self, overload
@@ -12,6 +13,8 @@ from spladelite.arguments import (
     check_count,
     check_id,
     check_ids,
+    check_path,
+    check_statement,
     check_text,
     check_timeout,
     check_vector,
@@ -21,12 +24,16 @@ from spladelite.arguments import (
     new_documents,
 )
 from spladelite.documents import table
+from spladelite.documents.feedback import check_value
+from spladelite.documents.feedback import read as read_feedback
+from spladelite.documents.feedback import store as store_feedback
+from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
-from spladelite.documents.ingest import Target, ingest, passage_spans
+from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
 from spladelite.documents.metadata_index import add_metadata_index
 from spladelite.documents.table import OnConflict
-from spladelite.errors import InvalidInput
+from spladelite.errors import InvalidInput, UnfindableText, WrongType
 from spladelite.file.connection import Durability
 from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
@@ -37,7 +44,7 @@ from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
 from spladelite.progress import Progress, ticking
-from spladelite.records import Added, Document, Explanation, Finding, Hit, Row, Stats, Term
+from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term, WebExport
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -48,7 +55,7 @@ from spladelite.upkeep.check import check as check_file
 from spladelite.upkeep.reencode import change_language, reencode
 from spladelite.upkeep.repair import repair as repair_file
 from spladelite.upkeep.slim import make_slim
-from spladelite.upkeep.stats import read_stats
+from spladelite.upkeep.stats import find_unfindable, read_stats
 
 
 class SpladeLite:
@@ -114,6 +121,8 @@ class SpladeLite:
             durability=durability,
         )
         self._connections = self._session.connections
+
+    __init__.__doc__ = __doc__  # help() of the constructor shows the arguments too
 
     # --- searching ----------------------------------------------------------------------------------------------------
 
@@ -307,6 +316,10 @@ class SpladeLite:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
+        if not isinstance(hit, Hit):
+            raise WrongType(f"hit is of type {type(hit).__name__}; give a Hit of a search")
+        if not isinstance(before, str) or not isinstance(after, str):
+            raise WrongType("before and after must be str, such as '<b>' and '</b>'")
         passage, layout = hit.passage.text, self._session.meta.layout
         places = list(analyzer(layout.language).places(passage)) if layout.bm25 else []
         tokens = None
@@ -423,14 +436,17 @@ class SpladeLite:
 
         Args:
             query: the statement, with ``?`` or ``:name`` for values.
-            args: a sequence for ``?``, a dict for ``:name``.
+            args: a sequence for ``?``, a dict for ``:name``; strings, numbers (NumPy's too), booleans, None and bytes.
             timeout: seconds after which the statement is ended.
 
         Raises:
             Interrupted: the timeout has passed.
-            InvalidInput: it does not compile, would change something, or is more than one statement.
+            InvalidInput: it does not compile, would change something, or is more than one statement; a value is of a
+                kind that SQL does not have.
         """
-        return run_user_sql(self._connections, query, args, check_timeout(timeout))
+        names, values = sql_args(args, "args", InvalidInput)
+        bindings = values if names is None else dict(zip(names, values, strict=True))
+        return run_user_sql(self._connections, check_statement(query), bindings, check_timeout(timeout))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -468,6 +484,9 @@ class SpladeLite:
         Raises:
             IdConflict: an id exists with other content, and ``on_conflict`` is ``"error"``.
             InvalidText, InvalidVector, InvalidMetadata, InvalidInput, WrongType: by position.
+
+        Warns:
+            UnfindableText: documents have no term that the model knows, so that ``mode="splade"`` never finds them.
         """
         if on_conflict not in ("error", "skip", "replace"):
             raise InvalidInput(f"on_conflict is {on_conflict!r}; give 'error', 'skip' or 'replace'")
@@ -514,6 +533,9 @@ class SpladeLite:
             How many documents matched.
 
         One transaction: all of them or none.
+
+        Metadata is replaced as a whole unless ``merge`` is given. What others change meanwhile is kept: a new text
+        never brings older metadata or a deleted document back.
 
         Raises:
             DocumentNotFound: no document has this id.
@@ -579,6 +601,36 @@ class SpladeLite:
         with self._connections.write() as connection:
             add_metadata_index(connection, field)
 
+    def feedback(self, query: str, id: str, value: float = 1.0) -> None:
+        """Remember in the file whether a document was useful for a query.
+
+        ``spladelite train kb.db`` and ``adapt`` learn from it, ``spladelite eval --database kb.db --feedback`` measures
+        on it. What is said last of a query and a document holds. :meth:`export` takes it along, slim exports do not.
+
+        Args:
+            query: a text, as it was searched.
+            id: a document's.
+            value: above 0: useful, the more the better; 0 or below: not. True and False do as well.
+
+        Raises:
+            DocumentNotFound: no document has this id.
+            InvalidText, InvalidInput, WrongType: what is wrong with an argument.
+        """
+        given = (check_text(query, "query"), check_id(id), check_value(value))
+        with self._connections.write() as connection:
+            if not table.look_up(connection, [id]):
+                raise run.not_found(id)
+            store_feedback(connection, *given)
+
+    def read_feedback(self) -> list[Feedback]:
+        """What was last said of each query and document, oldest first.
+
+        Raises:
+            CorruptIndex: a row has changed since it was written.
+        """
+        with self._connections.read() as connection:
+            return read_feedback(connection)
+
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
     def optimize(self) -> None:
@@ -620,6 +672,8 @@ class SpladeLite:
     def check(self, repair: bool = False) -> list[Finding]:
         """Verify every checksum, and compare the index with the stored vectors; an empty list if all is well.
 
+        Documents without a term that the model knows are no damage; a warning, ``UnfindableText``, counts them.
+
         Args:
             repair: if something was found, rebuild the database from what can be read, in one transaction: the index
                 from the stored vectors; documents whose vectors are damaged are encoded again, for which the model is
@@ -631,28 +685,49 @@ class SpladeLite:
         """
         with self._connections.read() as connection:
             findings = check_file(connection, self._session.meta.layout, self._session.meta.slim)
+            unfindable = [] if findings or self._session.meta.slim else find_unfindable(connection, self._session.meta)
+        if unfindable:
+            warnings.warn(
+                f"{len(unfindable)} of the documents have no term that the model knows and no words, such as "
+                f"{unfindable[0]!r}: no search finds them",
+                UnfindableText,
+                stacklevel=2,
+            )
         return findings + repair_file(self._session) if repair and findings else findings
 
-    def backup(self, path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``."""
-        with replacing(self._target(path)) as temporary, self._connections.read() as connection:
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy the database as it is now to another file, while others may write. ``progress(pages done, pages)``.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
+        """
+        with replacing(self._target(path), overwrite) as temporary, self._connections.read() as connection:
             backup(connection, temporary, progress)
 
-    def export(self, path: str | os.PathLike[str], slim: bool = False) -> None:
+    def export(self, path: str | os.PathLike[str], slim: bool = False, overwrite: bool = False) -> None:
         """Write a compact copy for shipping: one plain file that also opens in read-only folders.
 
         Args:
-            path: where to; what is there is replaced in one step when the copy is complete.
+            path: where to.
             slim: leave out the stored vectors, half of the index. Such a file is searched and explained as usual, and
                 cannot be changed: it always opens read-only.
+            overwrite: replace a file that is there, in one step when the copy is complete.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``.
         """
-        with replacing(self._target(path)) as temporary:
+        with replacing(self._target(path), overwrite) as temporary:
             with self._connections.outside_transaction() as connection:
                 connection.execute("VACUUM INTO ?", (temporary,))
             if slim:
                 make_slim(temporary)
 
-    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None) -> None:
+    def export_rows(self, path: str | os.PathLike[str], progress: Progress = None, overwrite: bool = False) -> None:
         """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
 
         Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
@@ -661,7 +736,7 @@ class SpladeLite:
         from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
         with (
-            replacing(self._target(path)) as temporary,
+            replacing(self._target(path), overwrite) as temporary,
             self._connections.read() as connection,
             ticking(progress, range(len(self)), "exporting") as advance,
         ):
@@ -669,6 +744,30 @@ class SpladeLite:
             if meta.slim:
                 raise InvalidInput(f"{self._session.path} is a slim export; export the rows from the full database")
             export_rows(connection, meta.layout, temporary, advance)
+
+    def export_web(self, path: str | os.PathLike[str], progress: Progress = None) -> WebExport:
+        """Write a folder that any static web host can serve and a browser can search, with a page to try it.
+
+        docs/web.md tells how to publish it, and what the JavaScript module in it can do.
+
+        Args:
+            path: a new or empty folder, or one with an earlier export, which is replaced when the new one is complete;
+                files of the page that were changed by hand stay.
+            progress: as for :meth:`add`.
+
+        Raises:
+            InvalidInput: the folder holds something else.
+        """
+        from spladelite.upkeep.web.encoder import web_encoder  # here: few need it
+        from spladelite.upkeep.web.site import export_site
+
+        with (
+            self._session.index.view() as view,
+            ticking(progress, range(len(self)), "exporting") as advance,
+        ):
+            self._session.models.follow(view.snapshot.meta)
+            encoder = web_encoder(self._session.models.sparse.load)
+            return export_site(view.connection, view.snapshot, encoder, os.fspath(path), advance)
 
     def close(self) -> None:
         """Close the file; idempotent. Without it, closing happens when the object goes, or at exit."""
@@ -703,18 +802,18 @@ class SpladeLite:
     def _update_text(
         self, id: str, text: str, change: Callable[[str], str] | None, vector: Mapping[int, float] | None
     ) -> None:
-        with self._connections.read() as connection:
-            stored = table.look_up(connection, [id]).get(id)
-        if stored is None:
-            raise run.not_found(id)
-        metadata = stored.metadata if change is None else change(stored.metadata)
         checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
         digest = content_hash(check_text(text, "text"), checked)
-        self._store([NewDocument(id, text, metadata, checked, digest)], lambda *_: None, "replace")
+        target = Target(self._connections, self._session.models, "replace")
+        try:
+            if not change_text(target, NewDocument(id, text, None, checked, digest), change):
+                raise run.not_found(id)
+        finally:
+            self._session.changed()
 
     def _target(self, path: str | os.PathLike[str]) -> str:
-        target = os.fspath(path)
-        if os.path.realpath(target) == os.path.realpath(self._session.path):
+        target = check_path(path)
+        if os.path.realpath(target) == self._connections.path:
             raise InvalidInput(f"{target} is this database itself; give another path")
         if os.path.isdir(target) or not os.path.isdir(os.path.dirname(os.path.abspath(target))):
             raise InvalidInput(f"{target} is a directory, or lies in one that does not exist; give the path of a file")

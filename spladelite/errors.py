@@ -17,10 +17,15 @@
     │   ├── ReadOnly                   a write through a read-only handle
     │   ├── Busy                       another process held the write lock too long
     │   ├── Interrupted                Ctrl-C or ``timeout=`` ended a search
+    │   ├── ServerError                an engine's server is down, refuses, is too old or full; names it
+    │   ├── Unfinished                 a ``move`` into it was not completed; the same command goes on
     │   └── CorruptIndex               stored bytes that contradict themselves; names the row
+    ├── Unsupported                    what an engine cannot do; connect("kb.db") can
     ├── ModelError                     a model folder that cannot be loaded or does not fit
     │   └── ModelMismatch              another model than the one the file was built with
     └── TrainingError                  a run whose loss or vectors can no longer be used
+
+    UnfindableText (UserWarning)       documents that no SPLADE search can find
 
 ``assert`` is for our bugs only.
 """
@@ -94,6 +99,18 @@ class CorruptIndex(DatabaseError):
     """Stored bytes that contradict themselves; the message names the table and the row."""
 
 
+class ServerError(DatabaseError):
+    """A server that cannot be reached, refuses, is too old, full or failing; names it, never the password."""
+
+
+class Unfinished(DatabaseError):
+    """A move into this collection is running or was interrupted; until it is complete nobody searches it."""
+
+
+class Unsupported(SpladeLiteError):
+    """What the engine behind this collection cannot do; the message says what can."""
+
+
 class ModelError(SpladeLiteError):
     """A model that cannot be found or loaded, or whose files disagree with each other."""
 
@@ -104,3 +121,7 @@ class ModelMismatch(ModelError):
 
 class TrainingError(SpladeLiteError):
     """A training run that cannot go on: its loss is not finite, or its vectors have become empty."""
+
+
+class UnfindableText(UserWarning):
+    """Documents without a term that the model knows: Thai for an English model, a hash. SPLADE never finds them."""

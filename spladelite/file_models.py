@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.dense import DenseEncoder, load_dense
+from spladelite.encoders.forked import encoder_in_use
 from spladelite.errors import InvalidInput, ModelError, ModelMismatch
 from spladelite.index.dense_blocks import check_vectors
 from spladelite.index.settings import DenseRecord, Meta
@@ -29,7 +30,7 @@ class FileModel:
         self.source = BUNDLED if model is None else ""
         if isinstance(model, str | os.PathLike):
             path = os.fspath(model)
-            self.source = os.path.abspath(path) if os.path.exists(path) else str(path)
+            model = self.source = os.path.abspath(path) if os.path.exists(path) else str(path)
         self._given = model
         self._encoder: Encoder | None = None
         self._meta: Meta | None = None
@@ -61,6 +62,7 @@ class FileModel:
             ModelError: the file's model was an object, or its folder is gone: open the file with ``model=``.
             ModelMismatch: it is another model than the one that the file was built with.
         """
+        encoder_in_use()
         with self._lock:
             if self._encoder is None:
                 from spladelite.encoders.registry import load_encoder
@@ -98,6 +100,8 @@ class FileDense:
 
     def __init__(self, dense: object) -> None:
         self._given = dense
+        if isinstance(dense, str | os.PathLike):
+            dense = os.path.abspath(dense)  # threads may load it later, when the process is in another folder
         self._encoder = None if dense is None else load_dense(dense)
         self._record: DenseRecord | None = None
         self._path = ""
@@ -107,7 +111,7 @@ class FileDense:
         """What a new file records of the encoder; encodes one word to learn the dimension."""
         if self._encoder is None:
             return None
-        source = os.path.abspath(self._given) if isinstance(self._given, str | os.PathLike) else ""
+        source = self._given if isinstance(self._given, str) else ""
         vectors = check_vectors(self._encoder.encode_documents(["dimension"]), 1, None, self._encoder.name)
         return DenseRecord(self._encoder.name, self._encoder.fingerprint, source, vectors.shape[1])
 
@@ -142,6 +146,7 @@ class FileDense:
     def _load(self) -> tuple[DenseEncoder, int]:
         record = self._record
         assert record is not None
+        encoder_in_use()
         with self._lock:
             if self._encoder is None:
                 if not record.source:

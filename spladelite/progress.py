@@ -39,14 +39,19 @@ def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[...,
         from tqdm import tqdm  # here, since only those who wait need it
 
         with tqdm(total=total, desc=what, disable=None if progress is None else False, delay=1, unit=" docs") as bar:
-            passages, start = 0, time.monotonic()
+            passages, start, shown = 0, time.monotonic(), time.monotonic()
 
             def tick(more: int, encoded: int = 0) -> None:
-                nonlocal passages
+                nonlocal passages, shown
                 passages += encoded
+                now = time.monotonic()
                 if encoded:
-                    seconds = max(time.monotonic() - start, 1e-3)
-                    bar.set_postfix_str(f"{passages / seconds:.0f} passages/s", refresh=False)
-                bar.update(more)
+                    rate = passages / max(now - start, 1e-3)
+                    bar.set_postfix_str(f"{passages:,} passages, {rate:.0f}/s", refresh=False)
+                if more:
+                    bar.update(more)
+                elif now - shown > 1:  # one long document: the bar stands still, and says that something happens
+                    bar.refresh()
+                    shown = now
 
             yield tick

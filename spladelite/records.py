@@ -157,6 +157,23 @@ class Hit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a user said of a document that a query found.
+
+    Attributes:
+        query: as it was asked.
+        id: the document's, which may be gone.
+        value: above 0: useful, the more the better; 0 or below: not.
+        at: when, in UTC, as ISO 8601 writes it.
+    """
+
+    query: str
+    id: str
+    value: float
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """One entry of a sparse vector, readable: ``expansion`` says that the text itself does not contain the term."""
 
@@ -265,6 +282,8 @@ class Stats:
         kernel: ``"compiled"`` or ``"numpy"``.
         file_size: pages of the database in all, free ones included.
         sizes: bytes by part: ``text``, ``vectors``, ``postings``, …
+        unfindable: documents without a term that the model knows, which ``mode="splade"`` never finds; None for a slim
+            export, which cannot tell.
     """
 
     documents: int
@@ -286,6 +305,7 @@ class Stats:
     kernel: str
     file_size: int
     sizes: dict[str, int]
+    unfindable: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +315,23 @@ class Finding:
     table: str
     row: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebExport:
+    """What ``export_web()`` has written.
+
+    Attributes:
+        documents, passages: how many.
+        files, bytes: the data files, without the page.
+        notes: what the folder cannot do, and what of the page was left as it is.
+    """
+
+    documents: int
+    passages: int
+    files: int
+    bytes: int
+    notes: tuple[str, ...]
 
 
 class Row(tuple[Any, ...]):

@@ -95,6 +95,12 @@ class Session:
             yield connection
         self.changed()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise WrongType(
+            f"an open database cannot be pickled or copied; give the path to the other process, and open it there with "
+            f"SpladeLite({self.path!r})"
+        )
+
     def close(self) -> None:
         """Close every connection; idempotent."""
         self.connections.close()

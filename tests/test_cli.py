@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -175,7 +176,7 @@ def test_the_kinds_of_export() -> None:
 @pytest.mark.usefixtures("notes")
 def test_nothing_found_is_status_1() -> None:
     assert run_json("search", "kb.db", "engine", "--where", '{"lang": "de"}', status=1) == []
-    assert run("search", "kb.db", "engine", "--min-score", "1e6", status=1).output == ""
+    assert run("search", "kb.db", "engine", "--min-score", "1e6", status=1).stdout == ""
     assert run_json("get", "kb.db", "nowhere", "f1", status=1)[0]["id"] == "f1"
     fails(1, "'nowhere'", "explain", "kb.db", "engine", "nowhere")
     assert run_json("delete", "kb.db", "nowhere", status=1) == {"deleted": 0}
@@ -458,3 +459,150 @@ def stored() -> int:
             return len(db)
     except errors.SpladeLiteError:
         return 0  # caught between its creation and its first commit
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("kb.db", " "), "the query is empty"),
+        (("kb.db", "--mode", "splade", "\u0e20\u0e32\u0e29\u0e32" * 8), "knows no word of the query"),
+        (("kb.db", "engine", "--where", '{"lang": "de"}'), "that --where lets through"),
+    ],
+)
+def test_an_empty_result_says_why(args: tuple[str, ...], why: str) -> None:
+    assert re.search(why, run("search", *args, status=1).stderr)
+
+
+def test_an_empty_database_says_so() -> None:
+    SpladeLite("empty.db").close()
+    assert "the database is empty" in run("search", "empty.db", "engine", status=1).stderr
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (("search", "kb.db", "automobile", "accident", "-k", "3"), 'search kb.db "automobile accident"'),
+        (("explain", "kb.db", "car", "crash", "crash.txt"), 'explain kb.db "car crash" crash.txt'),
+        (("expand", "kb.db", "a", "fast", "car"), 'expand kb.db "a fast car"'),
+        (("sql", "kb.db", "SELECT", "1"), 'sql kb.db "SELECT 1"'),
+    ],
+)
+def test_words_without_quotes(args: tuple[str, ...], meant: str) -> None:
+    assert f"spladelite {meant}" in run(*args, status=2).output.replace("main ", "spladelite ")
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("search", "missing.db", "x"),
+        ("get", "kb.db", "nowhere"),
+        ("explain", "kb.db", "engine", "nowhere"),
+        ("add", "kb.db", "other.jsonl"),
+        ("search", "kb.db", "x", "--mode", "dense"),
+        ("search", "kb.db", "x", "--mode", "nonsense"),
+        ("search", "kb.db", "x", "--mode", "bm25", "--encoder", "idf"),
+        ("search", "kb.db", "x", "--encoder", "nonsense"),
+        ("search", "kb.db", "x", "-k", "0"),
+        ("search", "kb.db", "x", "--where", "id = ?"),
+        ("search", "kb.db", "x", "--where", "id = (1"),
+        ("search", "kb.db", "x", "--where", " "),
+        ("search", "kb.db", "x", "--model", "nowhere/there/"),
+        ("sql", "kb.db", "SELECT ?"),
+        ("sql", "kb.db", "SELECT :name", "--arg", "1", "--arg", "2"),
+        ("sql", "kb.db", "DELETE FROM document"),
+        ("sql", "kb.db", "VACUUM INTO 'x.db'"),
+        ("sql", "kb.db", "SELECT 1; SELECT 2"),
+        ("backup", "kb.db", "kb.db"),
+        ("reencode", "kb.db", "--model", "nowhere"),
+        ("search", "notes/crash.txt", "x"),
+    ],
+)
+def test_messages_are_in_the_words_of_the_command(args: tuple[str, ...]) -> None:
+    Path("other.jsonl").write_text('{"id": "crash.txt", "text": "Something else."}\n')
+    result = CliRunner(catch_exceptions=False).invoke(main, args)
+    assert result.exit_code in (1, 2, 3)
+    said = result.stderr
+    assert said.startswith(("Error: ", "Usage: "))
+    assert not re.search(
+        r"\b\w+=\S|\w=(?=\W|$)|\(\)|\bdb\b\.?(?=[\w(]|$)|iterating|where_args|read_only|upsert", said
+    ), said
+
+
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("a bug"), 5),
+        (KeyError("x"), 5),
+        (RecursionError(), 5),
+        (MemoryError(), 5),
+        (OSError(28, "full"), 3),
+    ],
+)
+def test_what_nobody_expects_has_its_own_status(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
+) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SpladeLite, "search", stumble)
+    result = run("search", "kb.db", "engine", status=status)
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "cp437", "utf-8"])
+def test_a_terminal_that_has_not_every_character(encoding: str) -> None:
+    text = "coffee \u2615 and \u4e2d\u6587 \U0001f600 na\xefve"
+    Path("names").mkdir()
+    Path("names/a.txt").write_text(text, encoding="utf-8")
+    with SpladeLite("kb.db") as db:
+        db.add(text, ids="\u65e5\u672c", metadata={"where": "\u6771\u4eac"})
+
+    def out(*args: str, status: int = 0) -> str:
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([*COMMAND, *args], env=env, capture_output=True, timeout=60, check=False)
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
+        return done.stdout.decode("utf-8" if encoding == "ascii" else encoding)  # click takes ASCII for a mistake
+
+    (hit,) = json.loads(out("search", "kb.db", "coffee", "--json"))
+    assert (hit["id"], hit["text"], hit["metadata"]) == ("\u65e5\u672c", text, {"where": "\u6771\u4eac"})
+    assert "coffee" in out("search", "kb.db", "coffee")
+    assert "coffee" in out("get", "kb.db", "\u65e5\u672c")
+    assert out("get", "kb.db", "\u4eac", status=1) == ""
+
+
+@pytest.mark.usefixtures("notes")
+def test_a_reader_that_goes_away_is_no_empty_result() -> None:
+    with SpladeLite("kb.db") as db:
+        db.add([f"line {i} of many about engines" for i in range(3000)])
+    listing = [*COMMAND, "sql", "kb.db", "SELECT id, text FROM document"]
+    with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait(60) == 141, error
+    assert b"Traceback" not in error
+
+
+def test_types_of_csv_columns() -> None:
+    Path("a.csv").write_text("id,text,zip,n\n1,first cats,10001,5\n2,second cats,10002,6\n")
+    run("add", "kb.db", "a.csv", "--text-columns", "zip", "--types", "n=float")
+    with SpladeLite("kb.db") as db:
+        assert db.get("1").metadata == {"zip": "10001", "n": 5.0}  # type: ignore[union-attr]
+    assert "NAME=text" in run("add", "kb.db", "a.csv", "--types", "n:int", status=2).output
+
+
+def test_every_model_option_says_what_it_does_there() -> None:
+    helps = {name: run(name, "--help").output for name in ("add", "search", "reencode")}
+    assert "Of a new file" in helps["add"]
+    assert "if its folder was moved" in " ".join(helps["search"].split())
+
+
+def test_the_constructor_has_its_arguments_in_help() -> None:
+    assert "read_only:" in (SpladeLite.__init__.__doc__ or "")

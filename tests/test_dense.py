@@ -281,6 +281,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "os.system"}]))
     with pytest.raises(ModelError, match="never run"):
         load_dense(tmp_path)
+    (tmp_path / "modules.json").unlink()
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ModelError, match=r"tokenizer\.json: missing"):
         load_dense(tmp_path)

@@ -158,6 +158,49 @@ def test_exponential_gain_by_hand() -> None:
     assert score_run(qrels, run, [EXPONENTIAL]).mean[EXPONENTIAL] == pytest.approx(dcg / ideal)
 
 
+@pytest.mark.parametrize("grade", [2, 29, 32, 63, 64, 100, 1023, 1024, 10**6, 10**30])
+def test_a_grade_of_any_size(grade: int) -> None:
+    """trec_eval would take memory for each grade, give 0.0, or die."""
+    qrels, run = {"q": {"high": grade, "low": 1, "bad": -grade}}, {"q": {"low": 2.0, "bad": 1.5, "high": 1.0}}
+    mean = score_run(qrels, run, measures_for(qrels)).mean
+    low = 1 / grade
+    assert mean["nDCG@10"] == pytest.approx((low + 1 / 2) / (1 + low / math.log2(3)))
+    low = 1 / (2**grade - 1) if grade < 2000 else 0.0
+    assert mean[EXPONENTIAL] == pytest.approx((low + 1 / 2) / (1 + low / math.log2(3)))
+    assert (mean["RR@10"], mean["R@100"]) == (1.0, 1.0)
+    with pytest.raises(InvalidInput, match="takes grades up to"):
+        score_run({"q": {"high": 1001}}, {"q": {"high": 1.0}}, ["ERR@10"])
+
+
+def test_ndcg_is_trec_evals() -> None:
+    rng = np.random.default_rng(5)
+    qrels = {f"q{i}": {f"d{j}": int(rng.integers(-1, 4)) for j in range(20)} for i in range(30)}
+    run = {f"q{i}": {f"d{j}": float(rng.integers(0, 5)) for j in range(40)} for i in range(30)}  # many ties
+    gains = ir_measures.nDCG(gains={grade: 2**grade - 1 for grade in range(4)}) @ 10
+    expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10, ir_measures.nDCG, gains], qrels, run)
+    ours = score_run(qrels, run, ["nDCG@10", "nDCG", EXPONENTIAL]).mean
+    assert ours["nDCG@10"] == pytest.approx(expected[ir_measures.nDCG @ 10], abs=1e-9)
+    assert ours["nDCG"] == pytest.approx(expected[ir_measures.nDCG], abs=1e-9)
+    assert ours[EXPONENTIAL] == pytest.approx(expected[gains], abs=1e-9)
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    corpus = {"a1": "dogs should be kept on a leash in parks", "d1": "a leash law for dogs harms nobody", "1": "bread"}
+    for name, texts in (("corpus", corpus), ("queries", {"a1": corpus["a1"], "2": "a law for dogs"})):
+        rows = "".join(json.dumps({"_id": id, "text": text}) + "\n" for id, text in texts.items())
+        (tmp_path / f"{name}.jsonl").write_text(rows)
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na1\td1\t1\n2\td1\t1\n")
+    result = CliRunner().invoke(evaluate, [str(tmp_path), "--system", "splade", "--database", str(tmp_path / "kb.db")])
+    assert result.exit_code == 0, result.output
+    assert "1.0000" in result.output
+    assert "1 queries are documents too" in result.output
+    assert "own id is left out" in result.output
+    with SpladeLite(tmp_path / "kb.db") as db:  # one's own judgments: nothing is left out
+        evaluation = run_evaluation(db, {"a1": corpus["a1"]}, {"a1": {"a1": 1}}, ["splade"])
+    assert evaluation.systems[0].scores.mean["RR@10"] == 1.0
+
+
 def test_what_is_missing_counts_as_the_measure_defines() -> None:
     qrels = {"q1": {"d1": 1}, "q2": {"d2": 1}}
     run = {"q1": {"d1": 1.0}, "unjudged": {"d9": 1.0}}

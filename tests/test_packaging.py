@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = [path.parent.relative_to(ROOT) for path in ROOT.glob("spladelite/**/__init__.py")]
-    found = {".".join(folder.parts) for folder in (*folders, Path("spladelite/migrations"))}
+    found = {".".join(folder.parts) for folder in (*folders, Path("spladelite/migrations"), Path("spladelite/web"))}
     assert set(listed) == found
 
 

@@ -13,8 +13,10 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
+    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "Finding", "Hit", "PartMatch", "Passage",
+    "Row",
     "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
+    "WebExport",
 }  # fmt: skip
 ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
 
@@ -26,7 +28,7 @@ def exceptions() -> set[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(spladelite.__all__) == {*CLASSES, *ALIASES, *exceptions(), "load_encoder", "__version__"}
+    assert set(spladelite.__all__) == {*CLASSES, *ALIASES, *exceptions(), "connect", "load_encoder", "__version__"}
     assert set(spladelite.__all__) <= set(dir(spladelite))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = spladelite.nothing

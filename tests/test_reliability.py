@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-AMOUNTS = {"kill": 60, "power": 1000, "faults": 1_000_000, "processes": 8, "damage": 2000, "inputs": 3000}
+AMOUNTS = {
+    "kill": 60,
+    "power": 1000,
+    "faults": 1_000_000,
+    "processes": 8,
+    "foreign": 100,
+    "damage": 2000,
+    "inputs": 3000,
+}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uses fork, signals and a VFS over the one of Unix")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from raw_sql import connections_of
 from torture.words import WordModel
 
 from spladelite import SpladeLite
+from spladelite.documents.table import document_checksum
 from spladelite.errors import (
     CorruptIndex,
     DatabaseError,
@@ -455,6 +458,242 @@ def test_sqlite3_and_open_are_kept_from_an_open_file_under_all_its_names(tmp_pat
         file.read_bytes()
 
 
+LOSING = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+kind, path, own_locks = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
+import sqlite3
+try:
+    import pysqlite3
+except ImportError:
+    pysqlite3 = None
+QUERY = "SELECT count(*) FROM document"
+if kind == "before":
+    foreign = sqlite3.connect(path)
+    foreign.execute(QUERY).fetchone()
+import apsw
+from spladelite import SpladeLite
+from torture.words import WordModel
+if not own_locks:
+    apsw.VFS("plain", "unix").xSetSystemCall(None, 0)
+db = SpladeLite(path, WordModel())
+db.add("w1", ids="one")
+if kind == "before":
+    foreign.execute(QUERY).fetchone()
+    foreign.close()
+elif kind == "plain":
+    for name in (path, path + "-wal", path + "-shm"):
+        open(name, "rb").close()
+elif pysqlite3:
+    foreign = pysqlite3.connect(path)
+    foreign.execute(QUERY).fetchone()
+    foreign.close()
+try:
+    db.add("w2", ids="two")
+    print("stored", "one" in db and "two" in db)
+except Exception as error:
+    print(error)
+sys.stdout.flush()
+os.kill(os.getpid(), 9)
+"""
+
+
+@posix
+@pytest.mark.parametrize("own_locks", [True, False])
+@pytest.mark.parametrize("kind", ["before", "after", "plain"])
+def test_what_another_copy_of_sqlite_closes_is_not_lost(file: Path, kind: str, own_locks: bool) -> None:
+    """The standard library's that opened the file before us, pysqlite3 after us, and a file that is read plainly."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING, kind, str(file), str(own_locks)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        timeout=60,
+    )
+    assert done.stdout == "stored True\n", done.stdout + done.stderr
+    with open_database(file) as db:
+        assert {"one", "two"} <= set(db)
+        assert db.check() == []
+
+
+@posix
+def test_a_log_that_is_deleted_during_a_call_is_an_error(file: Path) -> None:
+    with open_database(file) as db:
+        db.add("w5", ids="e")
+
+        def write() -> None:
+            with connections_of(db).write() as connection:
+                connection.execute("DELETE FROM document")
+                os.unlink(f"{file}-wal")
+
+        with pytest.raises(DatabaseError, match="repeat the call"):
+            write()
+        db.add("w6", ids="f")
+        assert "f" in db
+
+
+@posix
+def test_a_log_that_is_deleted_between_calls_is_begun_again(file: Path) -> None:
+    with open_database(file) as db:
+        with connections_of(db).outside_transaction() as connection:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        os.unlink(f"{file}-wal")
+        os.unlink(f"{file}-shm")
+        db.add("w5", ids="e")
+        other = "import sys, apsw; print(apsw.Connection(sys.argv[1]).execute('SELECT count(*) FROM document').get)"
+        assert subprocess.run([sys.executable, "-c", other, str(file)], capture_output=True).stdout == b"3\n"
+
+
+@posix
+@pytest.mark.parametrize("change", ["replaced", "moved", "deleted"])
+def test_a_file_that_is_no_longer_there_takes_no_writes(tmp_path: Path, file: Path, change: str) -> None:
+    with open_database(tmp_path / "new.db") as new:
+        new.add("w9", ids="new")
+    with open_database(file) as db:
+        db.add("w5", ids="e")
+        if change == "replaced":
+            os.replace(tmp_path / "new.db", file)
+        elif change == "moved":
+            os.rename(file, tmp_path / "elsewhere.db")
+        else:
+            os.unlink(file)
+        with pytest.raises(DatabaseError, match="no longer the file"):
+            db.add("w6", ids="f")
+        (error,) = in_threads(1, lambda _: list(db))  # rather than a mixture of two files
+        assert "no longer the file" in str(error)
+    if change == "moved":
+        os.rename(f"{file}-wal", tmp_path / "not needed")
+        with pytest.warns(UserWarning, match="its log"), open_database(tmp_path / "elsewhere.db") as moved:
+            assert list(moved) == ["a", "b", "e"]
+
+
+def test_an_immutable_file_may_be_read_by_other_copies(file: Path) -> None:
+    import sqlite3
+
+    with open_database(file, immutable=True) as db:
+        connection = sqlite3.connect(file)
+        assert connection.execute("SELECT count(*) FROM document").fetchone() == (2,)
+        connection.close()
+        assert len(db) == 2
+
+
+@posix
+def test_the_process_may_go_elsewhere_and_links_may_lead_elsewhere(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    other = tmp_path / "there" / "kb.db"
+    open_database(other).close()
+    link = tmp_path / "link.db"
+    link.symlink_to(file)
+    monkeypatch.chdir(tmp_path / "here")
+    with open_database(os.path.join("..", "kb.db")) as db, open_database(link) as linked:
+        monkeypatch.chdir(tmp_path / "there")
+        link.unlink()
+        link.symlink_to(other)
+        for handle, id in ((db, "first"), (linked, "second")):
+            assert in_threads(1, partial(lambda db, name, _: db.add("w5", ids=name), handle, id)) == []
+            assert handle.sql("SELECT count(*) FROM document WHERE id = ?", [id]) == [(1,)]
+        db.reencode(MODEL, progress=False)
+        db.check(repair=True)
+        assert names(other) == ["kb.db"]
+        db.export("copy.db")  # what is named now is meant from here
+        assert names(other) == ["copy.db", "kb.db"]
+    with open_database(other) as untouched:
+        assert len(untouched) == 0
+
+
+def test_a_copy_of_an_open_files_main_part_says_that_its_log_is_missing(tmp_path: Path) -> None:
+    source, copy = tmp_path / "kb.db", tmp_path / "copy.db"
+    with open_database(source) as db:
+        db.add("w1", ids="a")
+        subprocess.run([sys.executable, "-c", COPY, str(source), str(copy)], check=True)
+        for options in ({"read_only": True}, {}):
+            with suppress(NotADatabase), pytest.warns(UserWarning, match="copy.db-wal is not there"):
+                open_database(copy, **options).close()
+        open_database(source).close()  # its log is there
+    open_database(copy).close()  # closed in good order since
+
+
+def test_copies_replace_a_file_only_where_that_is_asked_for(tmp_path: Path, file: Path) -> None:
+    target = tmp_path / "theirs.db"
+    with open_database(file) as db:
+        copies: list[Callable[..., None]] = [db.backup, db.export, partial(db.export, slim=True), db.export_rows]
+        for write in copies:
+            target.write_bytes(b"the only copy of something")
+            with pytest.raises(InvalidInput, match="exists already"):
+                write(target)
+            assert target.read_bytes() == b"the only copy of something"
+            write(target, overwrite=True)
+            assert target.read_bytes()[:6] == b"SQLite"
+            target.write_bytes(b"")
+            write(target)  # as tempfile makes it: nothing is lost
+        with (
+            pytest.raises(InvalidInput, match="another program"),
+            patch("spladelite.file.paths.os.replace", side_effect=PermissionError(13, "Access is denied")),
+        ):
+            db.export(target, overwrite=True)  # Windows, where another process has it open
+
+
+NO_DESCRIPTORS = """
+import os, resource, sys, threading
+from spladelite import DatabaseError, SpladeLite
+from torture.words import WordModel
+db = SpladeLite(sys.argv[1], WordModel())
+db.search("w1")
+db.add("w3")  # whatever is imported late is there by now
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+spare = []
+try:
+    while True:
+        spare.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+def ask(call):
+    try:
+        call()
+    except DatabaseError as error:
+        print("too many open files" in str(error), flush=True)
+    except BaseException as error:
+        print(repr(error), flush=True)
+calls = [lambda: db.search("w1"), lambda: db.add("w2"), lambda: db.sql("SELECT 1")]
+for free in range(4):
+    for call in calls:
+        thread = threading.Thread(target=ask, args=(call,))
+        thread.start()
+        thread.join()
+    ask(lambda: SpladeLite(sys.argv[1], WordModel()).close())
+    os.close(spare.pop())
+for fd in spare:
+    os.close(fd)
+db.add("w7", ids="at last")
+print(db.check(), "at last" in db)
+"""
+
+
+@posix
+def test_without_a_free_descriptor_the_error_says_so_and_nothing_is_lost(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NO_DESCRIPTORS, str(file)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        timeout=60,
+    )
+    *lines, last = done.stdout.splitlines()
+    assert last == "[] True", done.stdout + done.stderr
+    assert "True" in lines
+    assert set(lines) == {"True"}, lines
+
+
+def test_a_handle_that_is_pickled_says_what_to_do_instead(file: Path) -> None:
+    with open_database(file) as db:
+        for copying in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match="open it there"):
+                copying(db)
+
+
 def test_a_copy_never_takes_the_place_of_a_file_that_is_in_use(tmp_path: Path, file: Path, unclosed: Path) -> None:
     with open_database(file) as db:
         other = open_database(tmp_path / "other.db")
@@ -463,7 +702,7 @@ def test_a_copy_never_takes_the_place_of_a_file_that_is_in_use(tmp_path: Path, f
                 with pytest.raises(InvalidInput):
                     copy(target)
         other.close()
-        db.export(tmp_path / "other.db")
+        db.export(tmp_path / "other.db", overwrite=True)
         with open_database(tmp_path / "other.db") as copied:
             assert len(copied) == 3
     assert not [name for name in names(file) if name.endswith(".part")]
@@ -477,7 +716,7 @@ def test_an_export_that_fails_leaves_the_old_file(tmp_path: Path, file: Path) ->
         raise RuntimeError("enough")
 
     with open_database(file) as db, pytest.raises(RuntimeError, match="enough"):
-        db.backup(target, progress=refuse)
+        db.backup(target, progress=refuse, overwrite=True)
     assert target.read_bytes() == b"old"
     assert not [name for name in names(target) if name.endswith(".part")]
 
@@ -487,8 +726,8 @@ def test_an_export_that_fails_leaves_the_old_file(tmp_path: Path, file: Path) ->
 HOSTILE = {
     "trigger": "CREATE TRIGGER evil AFTER INSERT ON document BEGIN DELETE FROM document; END",
     "temp-like name": "CREATE TRIGGER sqliteXstat1 AFTER INSERT ON document BEGIN DELETE FROM passage; END",
-    "view": "CREATE VIEW evil AS SELECT splade_score(1, 'x')",
-    "table": "CREATE TABLE extra (a)",
+    "view in the place of a function": "CREATE VIEW json_each AS SELECT 1 AS key, 2 AS value",
+    "table in the place of a function": "CREATE TABLE Carray (value)",
     "index": "CREATE INDEX evil ON document (upper(text))",
     "virtual table": "CREATE VIRTUAL TABLE evil USING fts5(a)",
     "generated column": "ALTER TABLE document ADD COLUMN evil TEXT AS (upper(text))",
@@ -505,6 +744,76 @@ def test_a_schema_that_is_not_exactly_ours_is_refused_before_a_row_is_read(file:
     for options in ({}, {"read_only": True}, {"immutable": True}):
         with pytest.raises(NotADatabase, match="schema"):
             open_database(file, **options)
+    assert file.read_bytes()[18:20] == b"\1\1"  # nothing was changed
+
+
+OWN = """
+CREATE TABLE note (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT REFERENCES document (id), "my text" TEXT NOT NULL);
+CREATE TABLE tag (name PRIMARY KEY, weight REAL CHECK (weight > 0), twice AS (2 * weight)) WITHOUT ROWID;
+CREATE TABLE loose (rowid, a UNIQUE);
+CREATE INDEX by_id ON note (id);
+CREATE VIEW noted AS SELECT d.id, n."my text" FROM document d JOIN note n USING (id);
+CREATE TRIGGER counted AFTER INSERT ON tag BEGIN INSERT INTO note (id, "my text") VALUES ('a', new.name); END;
+INSERT INTO note (id, "my text") VALUES ('a', 'first'), ('b', 'second');
+DELETE FROM note WHERE number = 2;
+INSERT INTO tag VALUES ('x', 1.5);
+INSERT INTO loose VALUES (7, 1), (7, 2);
+DELETE FROM loose WHERE a = 1;
+"""
+
+
+def test_tables_of_the_users_own_stand_beside_ours_and_stay(file: Path, tmp_path: Path) -> None:
+    edit(file, OWN)
+    questions = (
+        "SELECT * FROM noted ORDER BY 1, 2",
+        "SELECT number, id FROM note",
+        "SELECT * FROM tag",
+        "SELECT _rowid_, * FROM loose",
+        "SELECT name, sql FROM sqlite_schema WHERE tbl_name IN ('note', 'tag', 'loose', 'noted') ORDER BY name",
+        "SELECT seq FROM sqlite_sequence WHERE name = 'note'",
+    )
+
+    def answers(db: SpladeLite) -> list[Any]:
+        return [db.sql(question) for question in questions]
+
+    with open_database(file) as db:
+        before = answers(db)
+        assert before[0] == [("a", "first"), ("a", "x")]
+        db.add("w5", ids="e")
+        db.optimize()
+        assert answers(db) == before
+        assert db.stats().sizes["your own"] > 0
+        db.reencode(MODEL, progress=False)
+        db.reencode(MODEL, progress=False)
+        assert answers(db) == before
+        with connections_of(db).write() as connection:
+            connection.execute("DELETE FROM passage WHERE passage_id = 1")
+        db.check(repair=True)
+        assert answers(db) == before
+        assert db.check() == []
+        db.export(tmp_path / "slim.db", slim=True)
+        db.export_rows(tmp_path / "rows.db")
+    for options in ({}, {"read_only": True}, {"immutable": True}):
+        with open_database(file, **options) as db:
+            assert answers(db) == before
+    with open_database(tmp_path / "slim.db") as slim:
+        assert answers(slim) == before
+
+
+def test_what_a_users_own_table_breaks_of_its_own_rules_is_no_damage(file: Path) -> None:
+    edit(file, "CREATE TABLE mine (a INTEGER CHECK (a > 0), b)")
+    edit(file, "PRAGMA ignore_check_constraints = 1; INSERT INTO mine SELECT -value, 0 FROM json_each('[1, 2, 3]')")
+    with open_database(file) as db:
+        assert db.check() == []
+    raw(
+        file,
+        "UPDATE sqlite_schema SET sql = 'CREATE TABLE mine (a INTEGER CHECK (a > 0), b NOT NULL)' WHERE name = 'mine'",
+    )
+    with open_database(file) as db:
+        assert db.check() == []
+        with connections_of(db).write() as connection:
+            connection.execute("DELETE FROM passage")
+        assert db.check() != []
 
 
 @pytest.mark.parametrize(
@@ -535,6 +844,51 @@ def test_values_that_strict_tables_do_not_allow_are_damage(tmp_path: Path, table
         for question, answer in zip(questions, answers, strict=True):
             with suppress(SpladeLiteError):
                 assert question(db) == answer
+        assert db.check() != []
+
+
+def test_a_metadata_index_that_lost_an_entry_is_noticed_before_a_filter_uses_it(file: Path) -> None:
+    with open_database(file) as db:
+        db.create_metadata_index("year")
+        db.add([f"w1 w{i}" for i in range(20)], ids=[str(i) for i in range(20)], metadata=[{"year": 2020}] * 20)
+        assert len(db.search({2: 1.0}, 50, where={"year": 2020})) == 20
+        with connections_of(db).read() as connection:
+            row = connection.execute("SELECT * FROM document WHERE id = '7'").get
+            index = connection.execute("SELECT * FROM sqlite_schema WHERE name LIKE 'metadata year%'").get
+    raw(file, "DELETE FROM document WHERE id = '7'")
+    raw(file, "DELETE FROM sqlite_schema WHERE name = ?", index[1])
+    raw(file, "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?)", *row)  # the index does not learn of it
+    raw(file, "INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", *index)
+    with open_database(file) as db:
+        for question in ("w1", {2: 1.0}):
+            for mode in ("splade", "bm25"):
+                if mode == "splade" or question == "w1":
+                    with pytest.raises(CorruptIndex, match="entries"):
+                        db.search(question, 200, where={"year": 2020}, mode=mode)
+        assert db.check() != []
+        db.check(repair=True)
+        assert len(db.search({2: 1.0}, 50, where={"year": 2020})) == 20
+        assert db.check() == []
+
+
+def test_an_id_that_leads_to_another_document_is_damage(file: Path) -> None:
+    """Two documents, undamaged in themselves, have exchanged their ids; the index on ids has not followed."""
+    index = raw(file, "SELECT * FROM sqlite_schema WHERE name = 'sqlite_autoindex_document_1'")[0]
+    with open_database(file) as db, connections_of(db).read() as connection:
+        rows = connection.execute("SELECT doc_id, id, text, metadata, passages, content_hash FROM document").fetchall()
+    (strict,) = raw(file, "SELECT sql FROM sqlite_schema WHERE name = 'document'")[0]
+    without = "DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_document_1'"
+    raw(file, f"UPDATE sqlite_schema SET sql = ? WHERE name = 'document'; {without}", strict.replace(" UNIQUE", ""))
+    columns: list[Any] = list(zip(rows, reversed(rows), strict=True))
+    for (doc_id, _, *rest), (_, other, *_) in columns:
+        checksum = document_checksum(doc_id, other, *rest)
+        raw(file, "UPDATE document SET id = ?, checksum = ? WHERE doc_id = ?", other, checksum, doc_id)
+    restored = "INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)"
+    raw(file, f"UPDATE sqlite_schema SET sql = ? WHERE name = 'document'; {restored}", strict, *index)
+    with open_database(file) as db:
+        for id in ("a", "b"):
+            with pytest.raises(CorruptIndex, match="checksum"):
+                db.get(id)
         assert db.check() != []
 
 

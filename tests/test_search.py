@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from spladelite import SpladeLite
 from spladelite.index import kernels
 from spladelite.index import scoring as search
 from spladelite.index.scoring import Segment, SegmentQuery
+from spladelite.index.words import analyzer
+from spladelite.search.explain import highlight
 
 WEIGHTS = [2.0, 1.0]
 
@@ -63,3 +68,31 @@ def test_nothing_to_search(top_k) -> None:  # type: ignore[no-untyped-def]
 
 def test_score_segment() -> None:
     np.testing.assert_array_equal(search.score_segment(one_segment(allowed=[1, 0, 1, 1])[0], WEIGHTS), [6, 0, 6, 6])
+
+
+@pytest.fixture(scope="module")
+def bundled() -> SpladeLite:
+    return SpladeLite(":memory:")
+
+
+LETTERS = st.characters(exclude_categories=("Cs", "Co")) | st.sampled_from("가각서울ㄱᄀşİ़ी🇩🇪\u200d　．. a-1")
+
+
+@given(st.text(LETTERS))
+@example("서울 강남")
+@example("ᄀ\u1161\u11a8 각각")
+@example("a\u0301\u0301b")
+@example("\u0130stanbul İİ")
+def test_without_the_marks_a_highlight_is_the_text(bundled: SpladeLite, text: str) -> None:
+    """Also where several tokens share a character, and whatever term is strong."""
+    tokens = bundled._session.models.sparse.load().tokenize(text)
+    places = list(analyzer(bundled._session.meta.layout.language).places(text))
+    words = [term_id for _, _, term_id in places]
+    for terms in (
+        {},
+        dict.fromkeys(tokens.term_ids.tolist(), 1.0),
+        dict.fromkeys([*tokens.term_ids.tolist()[::2], *words], 1.0),
+    ):
+        marked = highlight(text, tokens, places, terms, "\ue000", "\ue001")
+        assert marked.replace("\ue000", "").replace("\ue001", "") == text
+        assert "\ue000\ue000" not in marked

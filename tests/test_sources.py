@@ -110,11 +110,62 @@ def test_csv(tmp_path: Path) -> None:
     rows = f'id,title,text,year,zip,price\n007,T,"two\nlines, ""quoted""",2020,0123,1.5\n\n8,,{long},{2**63},,1e999\n'
     path = write(tmp_path / "x.csv", "\ufeff" + rows)
     assert read(path) == [
-        ("007", 'T two\nlines, "quoted"', {"year": 2020, "zip": "0123", "price": 1.5}),
+        ("007", 'T two\nlines, "quoted"', {"year": "2020", "zip": "0123", "price": "1.5"}),
         ("8", long, {"year": str(2**63), "zip": "", "price": "1e999"}),
     ]
     path = write(tmp_path / "y.csv", "zip,title,n\n0123,T,1\n")
     assert read(path, columns=Columns("title", "zip")) == [("0123", "T", {"n": 1})]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1", "2.5", "-3"], [1, 2.5, -3]),
+        (["1.10", "1.1"], ["1.10", "1.1"]),
+        (["00601", "10001"], ["00601", "10001"]),
+        (["1E5", "12e3"], ["1E5", "12e3"]),
+        (["1.0", "1"], [1.0, 1]),
+        (["7", ""], [7, None]),
+        (["7", "x"], ["7", "x"]),
+        (["", ""], ["", ""]),
+        (["9" * 19, "1"], ["9" * 19, "1"]),
+        (["0.1000000000000000055", "1"], ["0.1000000000000000055", "1"]),
+        (["-0", "1"], ["-0", "1"]),
+        (["+1", "1"], ["+1", "1"]),
+        (["true", "false"], ["true", "false"]),
+        (["\u0663", "1"], ["\u0663", "1"]),
+    ],
+)
+def test_a_csv_column_has_one_type(tmp_path: Path, values: list[str], expected: list[object]) -> None:
+    path = write(tmp_path / "x.csv", "text,v\n" + "".join(f"t,{value}\n" for value in values))
+    found = [metadata["v"] for _, _, metadata in read(path)]  # type: ignore[index]
+    assert [(type(value), value) for value in found] == [(type(value), value) for value in expected]
+
+
+def test_a_csv_column_has_the_type_that_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "text,zip,n,f\nt,7,007,1\n")
+    columns = Columns(kinds={"zip": "text", "n": "int", "f": "float"})
+    assert [source.metadata for source in read_sources([str(path)], columns=columns)] == [
+        {"zip": "7", "n": 7, "f": 1.0}
+    ]
+    for kinds, message in (({"zip": "int", "text": "int"}, "no int"), ({"missing": "int"}, "no column 'missing'")):
+        with pytest.raises(InvalidInput, match=message):
+            list(read_sources([str(path)], columns=Columns(kinds=kinds)))
+
+
+def test_csv_from_a_pipe_is_read_twice_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, start = os.pipe()
+    with os.fdopen(start, "wb") as writer:
+        writer.write(b"text,v\nt,1.10\nu,2\n")
+    with os.fdopen(end, "rb") as reader:
+        monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": reader}))
+        assert [source.metadata for source in read_sources(["-"], "csv")] == [{"v": "1.10"}, {"v": "2"}]
+
+
+def test_a_name_that_is_no_utf8_does_not_stop_the_others(tmp_path: Path) -> None:
+    for name in (b"x\xff.txt", b"y.txt", "ä.txt".encode()):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("hello")
+    assert [source.id for source in read_sources([str(tmp_path)])] == [r"x\xff.txt", "y.txt", "ä.txt"]
 
 
 @pytest.mark.parametrize(

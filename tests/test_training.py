@@ -53,6 +53,7 @@ from spladelite.training.adapt import GENTLE
 from spladelite.training.batches import batch_count, epoch_batches, positives_of
 from spladelite.training.measure import Measures, measure
 from spladelite.training.model import Trainee, pool
+from spladelite.training.probe import general_questions
 from spladelite.training.start import Start, find_start, open_start
 from spladelite.training.state import claim, finished, identify
 from spladelite.training.teachers import sparse
@@ -804,10 +805,13 @@ adapting = importlib.import_module("spladelite.training.adapt")  # the package's
 
 
 def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, float]]:
-    """Have adapt's measures be these, in turn; gives the fingerprint and ``min_weight`` of what it measured."""
+    """Have adapt's measures be these, in turn; gives the fingerprint and ``min_weight`` of what it measured.
+
+    Four a call: of held-out questions before and after, of general questions before and after.
+    """
     measured: list[tuple[str, float]] = []
 
-    def graded_measure(encoder: Any, judged: Validation, *, min_weight: float) -> Measures:
+    def graded_measure(encoder: Any, judged: Validation, *, min_weight: float = 0.0) -> Measures:
         measured.append((encoder.fingerprint, min_weight))
         return dataclasses.replace(measure(encoder, judged, min_weight=min_weight), ndcg=grades[len(measured) - 1])
 
@@ -822,11 +826,19 @@ def test_adapt_compares_the_databases_model_with_the_export(
         raise KeyboardInterrupt
 
     before = kb.stats().fingerprint
-    measured = graded(monkeypatch, 0.5, 0.5, 0.5, 0.5, 0.4, 0.5, 0.4, 0.5)
+    measured = graded(
+        monkeypatch,
+        *(0.5, 0.5, 0.6, 0.6),  # no gain
+        *(0.4, 0.5, 0.6, 0.58),  # forgets
+        *(0.4, 0.5, 0.6, 0.595),
+        *(0.4, 0.5, 0.6, 0.595),
+    )
     done = adapt(kb, tmp_path / "model", ADAPT, documents=60)
     assert not done.kept
+    assert not done.forgot
     export = load_encoder(tmp_path / "model").fingerprint
-    assert measured == [(before, 0.3), (export, 0.3)]  # the database's own min_weight
+    # Held-out questions with the database's own min_weight.
+    assert measured == [(before, 0.3), (export, 0.3), (before, 0.0), (export, 0.0)]
     assert (done.before.ndcg, done.after.ndcg) == (0.5, 0.5)
     assert kb.stats().fingerprint == before
     assert kb.check() == []
@@ -837,8 +849,10 @@ def test_adapt_compares_the_databases_model_with_the_export(
     with monkeypatch.context() as patch:
         patch.setattr(adapting, "train", None)
         again = adapt(kb, tmp_path / "model", ADAPT, documents=60)
-        untimed = dataclasses.replace(done.trained, seconds=0.0)
-        assert again == dataclasses.replace(done, trained=untimed)
+        assert again.forgot
+        assert not again.kept
+        assert again.trained == dataclasses.replace(done.trained, seconds=0.0)
+        assert kb.stats().fingerprint == before
         with monkeypatch.context() as interrupting:
             interrupting.setattr(SpladeLite, "reencode", interrupted)
             with pytest.raises(KeyboardInterrupt):
@@ -855,13 +869,70 @@ def test_adapt_compares_the_databases_model_with_the_export(
 def test_adapt_to_static_queries_and_of_a_static_model(
     kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graded(monkeypatch, 0.1, 0.2, 0.1, 0.2)
+    graded(monkeypatch, *(0.1, 0.2, 0.5, 0.5), *(0.1, 0.2, 0.5, 0.5))
     done = adapt(kb, tmp_path / "static", dataclasses.replace(ADAPT, queries="static"), documents=60)
     assert done.kept
     assert done.trained.start is not None
     assert done.before.query_terms > 1.5 * done.trained.start.query_terms  # not the static model that training began at
     assert adapt(kb, tmp_path / "again", ADAPT, documents=60).kept
     assert "| queries | static |" in (tmp_path / "again" / "MODEL_CARD.md").read_text()
+
+
+def test_adapt_distils_what_the_model_knew(kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[TrainingData] = []
+
+    def spied(data: TrainingData, *args: Any, **kwargs: Any) -> Trained:
+        seen.append(data)
+        return train(data, *args, **kwargs)
+
+    monkeypatch.setattr(adapting, "train", spied)
+    graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
+    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    model = load_encoder()
+    for example in seen[0].examples[::10]:
+        query = dict(zip(*model.encode_queries([example.query]).row(0), strict=True))
+        texts = model.encode_documents([example.positive, *example.negatives])
+        rows = [dict(zip(*texts.row(i), strict=True)) for i in range(len(texts))]
+        scores = [sum(weight * row.get(term, 0) for term, weight in query.items()) for row in rows]
+        assert example.scores == pytest.approx(scores, rel=1e-4)
+
+
+def test_adapt_learns_and_is_judged_by_feedback(
+    kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainingData] = []
+
+    def spied(data: TrainingData, *args: Any, **kwargs: Any) -> Trained:
+        seen.append(data)
+        return train(data, *args, **kwargs)
+
+    monkeypatch.setattr(adapting, "train", spied)
+    graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
+    for number, id in enumerate(list(kb)[:8]):
+        kb.feedback(f"question {number}", id)
+    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    (data,) = seen
+    assert data.validation is not None
+    learned = {example.query for example in data.examples if example.query.startswith("question")}
+    judged = {query for query in data.validation.queries.values() if query.startswith("question")}
+    assert (len(learned), len(judged)) == (4, 4)
+    assert not learned & judged
+    for id, query in data.validation.queries.items():
+        if query in judged:
+            (relevant,) = data.validation.qrels[id]
+            document = kb.get(list(kb)[int(query.split()[1])])
+            assert document is not None
+            assert data.validation.corpus[relevant] == document.text
+    assert len(set(data.validation.corpus.values())) == len(data.validation.corpus)
+
+
+def test_general_questions_are_answered_once_and_mostly() -> None:
+    general = general_questions()
+    assert len(general.queries) > 150
+    assert len(set(general.corpus.values())) == len(general.corpus)
+    assert general.qrels.keys() == general.queries.keys()
+    found = measure(load_encoder(), general)
+    assert 0.3 < found.ndcg < 0.9  # neither hopeless nor so easy that nothing could be lost
 
 
 def test_adapt_fails_before_it_mines(kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -895,5 +966,5 @@ def test_the_readmes_commands_work(docstrings: list[str], tmp_path: Path, monkey
     for command in [*commands, "adapt kb.db kb-model --epochs 1"]:
         result = CliRunner(catch_exceptions=False).invoke(main, shlex.split(command))
         assert result.exit_code == 0, result.output
-    assert re.search(r"kb.db (now uses kb-model|is unchanged: no gain)", result.stdout)
+    assert re.search(r"kb.db (now uses kb-model|is unchanged: (no gain|general))", result.stdout)
     assert Path("sparse-model/MODEL_CARD.md").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spladelite import InvalidInput, WrongType
+from spladelite import InvalidInput, SpladeLite, WrongType
 from spladelite.training.data import Example, hold_out, read_examples, read_training_data
 from spladelite.training.pseudo import pseudo_data, pseudo_queries
 
@@ -284,3 +284,21 @@ def test_documents_are_held_out_whole() -> None:
         assert not set(data.validation.queries[id].split()) & set(data.validation.corpus[document].split())
     with pytest.raises(InvalidInput, match="0 of 1 documents"):
         pseudo_data(["too short", "too short"])
+
+
+def test_a_database_teaches_what_its_users_found_useful(tmp_path: Path) -> None:
+    texts = {
+        f"d{i}": f"Document number {i} about {word}." for i, word in enumerate(("trains", "bread", "snow", "cars"))
+    }
+    with SpladeLite(tmp_path / "kb.db") as db:
+        db.add(texts.values(), ids=texts.keys())
+        with pytest.raises(InvalidInput, match="no feedback that calls a document useful"):
+            read_training_data(tmp_path / "kb.db")
+        db.feedback("loaf", "d1")
+        db.feedback("loaf", "d0", 0)
+        db.feedback("winter", "d2", 2)
+    data = read_training_data(tmp_path / "kb.db", validation=0)
+    assert data.examples == (Example("loaf", texts["d1"], (texts["d0"],)), Example("winter", texts["d2"]))
+    assert set(data.corpus) == set(texts.values())
+    with pytest.raises(InvalidInput, match=r"training files are named .jsonl or .tsv"):
+        read_training_data(tmp_path / "kb.csv")

@@ -4,7 +4,7 @@
     python benchmarks/training/run.py sweep    DATA OUT    quality against sparsity over five lambdas
     python benchmarks/training/run.py distil   DATA OUT    a dense teacher beside plain contrastive training
     python benchmarks/training/run.py static   DATA OUT    documents alone, for queries that need no model
-    python benchmarks/training/run.py adapt    DATA OUT    no labels: medquad's documents, measured on liveqa-med
+    python benchmarks/training/run.py adapt    DATA OUT    no labels: a collection's documents; measured on others, too
 
 DATA is a folder of BEIR folders, OUT is for models, logs and the table (``NAME.md``). Test queries are measured with
 the int8 export, on whole collections. Runs of one command go side by side, one core each. All start from the bundled
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -205,21 +206,26 @@ def static(data: Path, out: Path, model: str | None) -> None:
 
 @main.command("adapt")
 @folders
-def adapt_command(data: Path, out: Path, model: str | None) -> None:
-    """medquad's documents without their questions; liveqa-med's questions and documents are not seen."""
+@click.option("--collection", "name", default="medquad", show_default=True, help="Whose documents are read.")
+@click.option("--documents", default=2000, show_default=True, help="How many, at random; they are the database.")
+def adapt_command(data: Path, out: Path, model: str | None, name: str, documents: int) -> None:
+    """A collection's documents without its questions; liveqa-med's questions and documents are not seen."""
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with SpladeLite(out / "medquad.db", model=model) as db:
-        documents = dict(read_corpus(data / "medquad"))
-        db.add(list(documents.values()), ids=list(documents))
-        with (out / "adapt.log").open("a") as log:
-            done = adapt(db, out / "adapted", log=lambda text: print(text, file=log, flush=True))
+    corpus = list(dict(read_corpus(data / name)).items())
+    random.Random(0).shuffle(corpus)
+    chosen = dict(corpus[:documents])
+    with SpladeLite(out / f"{name}.db", model=model) as db:
+        db.add(list(chosen.values()), ids=list(chosen))
+        with (out / f"adapt-{name}.log").open("a") as log:
+            done = adapt(db, out / f"adapted-{name}", log=lambda text: print(text, file=log, flush=True))
     minutes = (time.monotonic() - began) / 60
-    encoder = load_encoder(out / "adapted")
-    measured = [(name, "splade") for name in ("liveqa-med", "scifact", "msmarco-dl-5k", "wikiqa")]
+    encoder = load_encoder(out / f"adapted-{name}")
+    click.echo(f"held out: {done.before} -> {done.after}")
+    click.echo(f"general: {done.general_before} -> {done.general_after}; kept: {done.kept}")
+    measured = [(other, "splade") for other in ("liveqa-med", "scifact", "msmarco-dl-5k", "wikiqa")]
     lines = [line(f"adapted, {n}", minutes, measure(encoder, collection(data, n), s)) for n, s in measured]
-    write(out, "adapt", [*before(data, model, measured), *lines])
-    click.echo(f"held out: {done.before} -> {done.after}; kept: {done.kept}")
+    write(out, f"adapt-{name}", [*before(data, model, measured), *lines])
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from spladelite.documents.sources import number_or_text
-from spladelite.errors import NotADatabase
+from spladelite.errors import InvalidInput, NotADatabase
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite
@@ -20,7 +23,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 database = click.argument("database", type=click.Path())
 model_option = click.option(
-    "--model", help="A model folder; by default the file's own, or the bundled one for a new file."
+    "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
@@ -52,6 +55,8 @@ def open_database(
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
+    if "://" in path:
+        return _open_url(path, model, dense, write=write)
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
     chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
@@ -61,6 +66,15 @@ def open_database(
 def language_name(language: str) -> str | None:
     """``--language`` as SpladeLite takes it."""
     return None if language == "none" else language
+
+
+def _open_url(url: str, model: str | None, dense: str | None, *, write: bool) -> SpladeLite:
+    """A collection in another engine. It has the methods of a file that make sense there, with the same arguments."""
+    from spladelite.transfer.connect import connect
+
+    if dense is not None:
+        raise InvalidInput("--dense is for files")
+    return cast("SpladeLite", connect(url, model, read_only=not write))
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:
@@ -90,5 +104,23 @@ def print_json(value: object) -> None:
 
 
 def dump(value: object) -> str:
-    """JSON; a BLOB becomes hexadecimal digits."""
-    return json.dumps(value, ensure_ascii=False, default=lambda blob: blob.hex())
+    """JSON; a BLOB becomes hexadecimal digits, and what standard output's encoding may not have an escape."""
+    encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+    return json.dumps(value, ensure_ascii=not encoding.startswith("utf"), default=lambda blob: blob.hex())
+
+
+class WordsCommand(click.Command):
+    """A command whose last words are one argument: without quotes, the message shows where they belong."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse too many arguments, and say how they were probably meant."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest:
+            names = [parameter.name for parameter in self.params if isinstance(parameter, click.Argument)]
+            database, *given = [str(ctx.params[name]) for name in names if name is not None]
+            words = [*given, *rest]
+            end = [words.pop()] if names[-1] == "id" else []
+            meant = f'{ctx.command_path} {shlex.quote(database)} "{" ".join(words)}" {" ".join(end)}'
+            ctx.fail(f"several words need quotes: {meant.rstrip()}")
+        return rest

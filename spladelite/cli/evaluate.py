@@ -15,6 +15,7 @@ from spladelite.cli.tables import print_table
 from spladelite.database import SpladeLite
 from spladelite.errors import InvalidInput
 from spladelite.evaluation import beir, report, trec
+from spladelite.evaluation.feedback import needs_feedback
 from spladelite.evaluation.runner import SYSTEMS, Evaluation, available_systems, compare, run_evaluation
 from spladelite.progress import ticking
 
@@ -31,6 +32,7 @@ _BATCH = 2048
 )
 @click.option("--qrels", type=click.Path(path_type=Path), help="TREC qrels file: query 0 document grade.")
 @click.option("--topics", type=click.Path(path_type=Path), help="Queries for --qrels: query_id<TAB>text in each line.")
+@click.option("--feedback", is_flag=True, help="Measure on what users of --database found useful.")
 @click.option(
     "--system", "systems", multiple=True, type=click.Choice(list(SYSTEMS)), help="Once for each; default all."
 )
@@ -40,7 +42,13 @@ _BATCH = 2048
     "--dense", help="A dense model's folder (ONNX or sentence-transformers) for the systems dense and hybrid."
 )
 @click.option("--compare", "pair", nargs=2, metavar="A B", help="The queries on which A wins and loses most against B.")
-@click.option("--show", default=5, show_default=True, help="How many queries of each kind --compare shows.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How many queries of each kind --compare shows.",
+)
 @click.option("--runs", type=click.Path(path_type=Path), help="Write a TREC run file of each system into this folder.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a report with plots, one self-contained file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -50,6 +58,7 @@ def evaluate(
     database: Path | None,
     qrels: Path | None,
     topics: Path | None,
+    feedback: bool,
     systems: tuple[str, ...],
     baseline: str | None,
     model: str | None,
@@ -62,20 +71,28 @@ def evaluate(
 ) -> None:
     """Measure BM25, dense, SPLADE and hybrid search side by side.
 
-    FOLDER is a BEIR folder: corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels/SPLIT.tsv. Without it, give
-    --database, --qrels and --topics.
+    FOLDER is a BEIR folder: corpus.jsonl, queries.jsonl (or .jsonl.gz) and qrels/SPLIT.tsv; a document with the
+    query's own id is left out of its results, as BEIR does. Without a FOLDER, give --database with --qrels and
+    --topics, or with --feedback.
 
     \b
     Examples:
       spladelite eval scifact/ --compare splade bm25 --html report.html
       spladelite eval --database kb.db --qrels judgments.txt --topics queries.tsv
+      spladelite eval --database kb.db --feedback
     """
-    if folder is None and not (database and qrels and topics):
-        raise click.UsageError("give a BEIR FOLDER, or --database, --qrels and --topics")
-    if folder is not None and (qrels or topics):
-        raise click.UsageError("--qrels and --topics are for your own --database; a FOLDER has its own")
+    if folder is None and not (database and (feedback or (qrels and topics))):
+        raise click.UsageError("give a BEIR FOLDER, or --database with --qrels and --topics, or with --feedback")
+    if folder is not None and (qrels or topics or feedback):
+        raise click.UsageError("--qrels, --topics and --feedback are for your own --database; a FOLDER has its own")
+    if feedback and (qrels or topics):
+        raise click.UsageError("--feedback has its own queries; leave --qrels and --topics out")
     if folder is not None:
         name, queries, judgments = folder.resolve().name, beir.read_queries(folder), beir.read_judgments(folder, split)
+    elif feedback:
+        assert database is not None
+        with SpladeLite(database, model, read_only=True) as db:
+            name, (queries, judgments) = database.name, needs_feedback(db)
     else:
         assert database is not None
         assert qrels is not None
@@ -90,7 +107,14 @@ def evaluate(
         )
         with ticking(None, range(len(chosen) * len(queries.keys() & judgments.keys())), "searching") as advance:
             evaluation = run_evaluation(
-                db, queries, judgments, chosen, baseline=baseline or chosen[0], name=name, advance=advance
+                db,
+                queries,
+                judgments,
+                chosen,
+                baseline=baseline or chosen[0],
+                name=name,
+                without_own=folder is not None,
+                advance=advance,
             )
         differences = compare(db, evaluation, judgments, *pair, show) if pair else []
     if runs is not None:

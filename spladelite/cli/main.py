@@ -6,6 +6,10 @@ that scripts can use (``EXIT_STATUS``). Errors are one line on standard error.
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +17,8 @@ import click
 
 from spladelite import __version__
 from spladelite.cli.read import check, expand, explain, get, search, sql, stats
-from spladelite.cli.write import add, backup, create_index, delete, export, optimize, reencode
+from spladelite.cli.words import in_words_of_the_command
+from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 
@@ -24,7 +29,9 @@ Exit status:
   2    wrong usage, or input that cannot be used
   3    a database, model or file that is missing, damaged or cannot be read or written
   4    another process kept the database locked: try again
+  5    not enough memory, or an error that nobody expected: please report it
   130  Ctrl-C; what was committed stays, and the same command goes on from there
+  141  what read the output has gone, such as head
 """
 
 
@@ -38,17 +45,41 @@ class _Main(click.Group):
         return name, command.load() if isinstance(command, _Lazy) else command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may not have every character
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
         except KeyboardInterrupt:
             _fail(ctx, "interrupted; what was committed stays", 130)
         except BrokenPipeError:
-            raise
+            sys.stdout = io.StringIO()  # so that flushing at exit does not fail once more
+            ctx.exit(141)
+        except Error as error:
+            _fail(ctx, str(error), _status(error))
         except OSError as error:
             name = f"{error.filename}: " if error.filename is not None else ""
             _fail(ctx, f"{name}{error.strerror or error}", 3)
-        except Error as error:
-            _fail(ctx, str(error), _status(error))
+        except MemoryError:
+            _fail(ctx, "not enough memory; what was committed stays", 5)
+        except UnicodeError as error:
+            _fail(ctx, f"the input is not valid text: {error}", 2)
+        except Exception as error:
+            if os.environ.get("SPLADELITE_TRACEBACK"):
+                raise
+            _fail(
+                ctx,
+                f"unexpected {type(error).__name__}: {error}; please report it, with what SPLADELITE_TRACEBACK=1 shows",
+                5,
+            )
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {' '.join(in_words_of_the_command(str(message)).split())}", err=True)
 
 
 def _status(error: Error) -> int:
@@ -60,7 +91,7 @@ def _status(error: Error) -> int:
 
 
 def _fail(ctx: click.Context, message: str, status: int) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {' '.join(in_words_of_the_command(message).split())}", err=True)
     ctx.exit(status)
 
 
@@ -91,9 +122,12 @@ def main() -> None:
 
 for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
-for _command in (create_index, backup, export, sql):
+for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)
 main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
+main.add_command(_Lazy("move", "spladelite.cli.transfer:move", "Copy a database to another engine, or back."))
+main.add_command(_Lazy("verify", "spladelite.cli.transfer:verify", "Compare the answers of two collections."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
+main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))

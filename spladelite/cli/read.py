@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spladelite.cli.common import (
+    WordsCommand,
     as_json,
     database,
     dump,
@@ -25,10 +26,11 @@ from spladelite.documents.sources import number_or_text
 from spladelite.errors import DocumentNotFound
 
 if TYPE_CHECKING:
+    from spladelite import SpladeLite
     from spladelite.records import Hit
 
 
-@click.command()
+@click.command(cls=WordsCommand)
 @database
 @click.argument("query")
 @click.option("-k", default=10, show_default=True, help="How many hits.")
@@ -69,11 +71,22 @@ def search(
                 for rank, hit in enumerate(hits, 1)
             ]
             print_table(("", "score", "id", "passage"), rows, right=(0, 1))
-    if not hits:
-        sys.exit(1)
+        if not hits:
+            click.echo(f"no hit: {_why_nothing(db, query, mode, filtered=where is not None)}", err=True)
+            sys.exit(1)
 
 
-@click.command()
+def _why_nothing(db: SpladeLite, query: str, mode: str | None, *, filtered: bool) -> str:
+    if not query.strip():
+        return "the query is empty; give it some words"
+    if not len(db):
+        return f"the database is empty; `spladelite add {db.path} ...` adds documents"
+    if mode == "splade" and not db.expand(query, side="query"):
+        return "the model knows no word of the query; --mode bm25 looks for the words themselves"
+    return f"no document {'that --where lets through ' if filtered else ''}has a term of the query, or scores enough"
+
+
+@click.command(cls=WordsCommand)
 @database
 @click.argument("query")
 @click.argument("id")
@@ -127,7 +140,7 @@ def explain(
     print_table(("term", "query", "document", "product", "expansion of"), rows, right=(1, 2, 3))
 
 
-@click.command()
+@click.command(cls=WordsCommand)
 @database
 @click.argument("text")
 @click.option("--side", type=click.Choice(("document", "query")), default="document", show_default=True)
@@ -222,7 +235,7 @@ def check(database: str, repair: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command()
+@click.command(cls=WordsCommand)
 @database
 @click.argument("query")
 @click.option("--arg", "args", multiple=True, help="The value of a '?'; once for each.")

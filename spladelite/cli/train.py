@@ -105,13 +105,14 @@ def train(
 ) -> None:
     """Fine-tune a model on DATA and write it to FOLDER.
 
-    DATA is a BEIR folder with qrels/train.tsv, or a .jsonl or .tsv file: query, positive, negatives, scores. Ctrl-C
-    saves; the same command goes on from there.
+    DATA is a BEIR folder with qrels/train.tsv, a .jsonl or .tsv file (query, positive, negatives, scores), or a
+    database, whose users' feedback is learned. Ctrl-C saves; the same command goes on from there.
 
     \b
     Examples:
       spladelite train pairs.jsonl my-model
       spladelite train scifact/ my-model --lambda-d 0.003 --epochs 8
+      spladelite train kb.db my-model
       spladelite train pairs.tsv my-model --teacher ./cross-encoder --contrastive 0 --margin-mse 0.05
     """
     from spladelite.training.teachers import bi_encoder, cross_encoder, ensemble
@@ -143,16 +144,21 @@ def adapt_command(
     """Tune the model of DATABASE to its documents, without labels; the tuned model is written to FOLDER.
 
     Questions are made of the documents. DATABASE is re-encoded with the new model only if held-out questions find
-    their documents better. Real questions may be unlike them: measure with yours if you have any, by "spladelite eval
-    --database"; "spladelite reencode" goes back.
+    their documents better, and general questions that come with SpladeLite find theirs about as well as before. Real
+    questions may be unlike both: measure with yours if you have any, by "spladelite eval --database"; "spladelite
+    reencode" goes back.
 
     Example: spladelite adapt kb.db kb-model
     """
     with open_database(database, write=True) as db:
         done = adapt(db, folder, TrainConfig(**settings), documents=documents, device=device, log=_say)
-    _report(dataclasses.replace(done.trained, start=done.before, best=done.after), as_json, kept=done.kept)
+    general = {"general_before": done.general_before, "general_after": done.general_after}
+    more = {name: dataclasses.asdict(measures) for name, measures in general.items()}
+    _report(dataclasses.replace(done.trained, start=done.before, best=done.after), as_json, kept=done.kept, **more)
     if not as_json:
-        click.echo(f"{database} now uses {folder}" if done.kept else f"{database} is unchanged: no gain")
+        lost = f"general questions would lose {done.general_before.ndcg - done.general_after.ndcg:.3f} nDCG@10"
+        reason = lost if done.forgot else "no gain"
+        click.echo(f"{database} now uses {folder}" if done.kept else f"{database} is unchanged: {reason}")
 
 
 def _share(text: str | None) -> str | float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import groupby, tee
 
 import click
@@ -34,10 +35,14 @@ from spladelite.errors import InvalidInput
 @click.option("--table", help="PATH is a SQLite file: add the rows of this table or view.")
 @click.option("--text-column", help="Column or key that holds the text (default: text).")
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
+@click.option("--types", help="Of CSV columns, such as zip=text,year=int,price=float; by default the values say it.")
+@click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @language_option
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
-@model_option
+@click.option(
+    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+)
 @as_json
 def add(
     database: str,
@@ -46,6 +51,8 @@ def add(
     table: str | None,
     text_column: str | None,
     id_column: str | None,
+    types: str | None,
+    text_columns: str | None,
     dense: str | None,
     language: str | None,
     replace: bool,
@@ -59,7 +66,8 @@ def add(
     \b
     .txt .md   one document a file, its path in the folder is its id
     .jsonl     one a line: text, id or _id, title, metadata; other keys become metadata
-    .csv       one a row, with the same columns
+    .csv       one a row, with the same columns; a column of numbers that all print back as they are
+               written becomes numbers, every other one stays text
     -          standard input, one a line
 
     Documents that are there already are skipped, so a command that was interrupted may be repeated. Blank texts are
@@ -80,7 +88,7 @@ def add(
             os.stat(path)
             if os.path.exists(database) and os.path.samefile(path, database):
                 raise InvalidInput(f"{path} is the database itself; give other files to add")
-    columns = Columns(text_column, id_column)
+    columns = Columns(text_column, id_column, column_types(types, text_columns))
     found = read_sources(paths, format, columns) if table is None else read_table(paths[0], table, columns)
     blank = 0
 
@@ -114,6 +122,17 @@ def add(
         click.echo(f"{len(ids)} read{note}; {database} has {after} documents, {after - before} more than before")
 
 
+def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
+    """``--types`` and ``--text-columns`` as a kind for each column they name."""
+    kinds = dict.fromkeys(text_columns.split(",") if text_columns else (), "text")
+    for entry in types.split(",") if types else ():
+        name, _, kind = entry.rpartition("=")
+        if not name or kind not in ("text", "int", "float"):
+            raise click.BadParameter(f"{entry!r} is not NAME=text, NAME=int or NAME=float", param_hint="--types")
+        kinds[name] = kind
+    return kinds
+
+
 def _chain(first: Source, rest: Iterable[Source]) -> Iterator[Source]:
     yield first
     yield from rest
@@ -142,6 +161,27 @@ def delete(database: str, ids: tuple[str, ...], where: str | None, args: tuple[s
         click.echo(f"{count} deleted")
     if not count:
         sys.exit(1)
+
+
+@click.command()
+@database
+@click.argument("query")
+@click.argument("id")
+@click.option(
+    "--value", default=1.0, show_default=True, help="Above 0: useful, the more the better; 0 or below: not useful."
+)
+def feedback(database: str, query: str, id: str, value: float) -> None:
+    """Remember whether a document was useful for a query.
+
+    "spladelite train DATABASE" and "spladelite adapt" learn from it, "spladelite eval --feedback" measures on it.
+
+    \b
+    Examples:
+      spladelite feedback kb.db "cancel an order" faq-12
+      spladelite feedback kb.db "cancel an order" faq-40 --value 0
+    """
+    with open_database(database, write=True) as db:
+        db.feedback(query, id, value)
 
 
 @click.command()
@@ -211,11 +251,15 @@ def create_index(database: str, field: str, as_json: bool) -> None:
         click.echo(f"filters on {field} use an index now")
 
 
+_force = click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
+
+
 @click.command()
 @database
 @click.argument("target", type=click.Path())
+@_force
 @as_json
-def backup(database: str, target: str, as_json: bool) -> None:
+def backup(database: str, target: str, force: bool, as_json: bool) -> None:
     """Copy the database as it is now to TARGET.
 
     Others may write meanwhile.
@@ -225,7 +269,7 @@ def backup(database: str, target: str, as_json: bool) -> None:
       spladelite backup kb.db kb-monday.db
     """
     with open_database(database) as db:
-        db.backup(target)
+        db.backup(target, overwrite=force)
     print_size("database", os.path.getsize(database), target, as_json)
 
 
@@ -234,8 +278,13 @@ def backup(database: str, target: str, as_json: bool) -> None:
 @click.argument("target", type=click.Path())
 @click.option("--slim", is_flag=True, help="Leave out the stored vectors: half the size, searchable, not changeable.")
 @click.option("--rows", is_flag=True, help="Plain SQLite, one row a posting, for any language; not for spladelite.")
+@click.option("--web", is_flag=True, help="A folder that any static web host serves and a browser searches.")
+@_force
+@model_option
 @as_json
-def export(database: str, target: str, slim: bool, rows: bool, as_json: bool) -> None:
+def export(
+    database: str, target: str, slim: bool, rows: bool, web: bool, force: bool, model: str | None, as_json: bool
+) -> None:
     """Write a compact copy for shipping to TARGET.
 
     It also opens in read-only folders.
@@ -244,12 +293,25 @@ def export(database: str, target: str, slim: bool, rows: bool, as_json: bool) ->
     Examples:
       spladelite export kb.db app/assets/kb.db --slim
       spladelite export kb.db rows.db --rows
+      spladelite export kb.db site/ --web
     """
-    if slim and rows:
-        raise click.UsageError("--slim and --rows are two kinds of export; give one of them")
-    with open_database(database) as db:
+    if slim + rows + web > 1:
+        raise click.UsageError("--slim, --rows and --web are different kinds of export; give one of them")
+    with open_database(database, model) as db:
+        if web:
+            written = db.export_web(target)
+            if as_json:
+                print_json(asdict(written))
+                return
+            click.echo(
+                f"{target}: {written.documents} documents, {written.files} data files, {written.bytes:,} bytes; "
+                f"look at it: python -m http.server -d {target}"
+            )
+            for note in written.notes:
+                click.echo(f"note: {note}")
+            return
         if rows:
-            db.export_rows(target)
+            db.export_rows(target, overwrite=force)
         else:
-            db.export(target, slim=slim)
+            db.export(target, slim=slim, overwrite=force)
     print_size("database", os.path.getsize(database), target, as_json)

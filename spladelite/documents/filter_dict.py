@@ -297,11 +297,17 @@ def _listed(operand: object, path: str, operator: str) -> Sequence[object]:
     return items(operand)
 
 
-def field_of(path: str) -> Field:
-    """The SQL expressions of a metadata path."""
+def labels_of(path: str) -> list[str]:
+    """The keys that a metadata path names, from the outside in."""
     labels = [re.sub(r"\\([.$])", r"\1", label) for label in re.split(r"(?<!\\)\.", path)]
     if labels[0] in (r"\id", r"\text", r"\doc"):
         labels[0] = labels[0][1:]
+    return labels
+
+
+def field_of(path: str) -> Field:
+    """The SQL expressions of a metadata path."""
+    labels = labels_of(path)
     for label in labels:
         if any(character in '"\\' or unicodedata.category(character) in ("Cc", "Cs") for character in label):
             raise InvalidFilter(

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import numpy as np
 
-from spladelite.errors import InvalidFilter
+from spladelite.errors import InvalidFilter, InvalidInput
 from spladelite.json_values import json_scalar
 
 SqlValue = str | int | float | bytes | None
@@ -60,21 +60,32 @@ def check_sql(sql: str) -> None:
         raise InvalidFilter(f"where leaves {depth} parenthes{'is' if depth == 1 else 'es'} open")
 
 
-def sql_args(where_args: object) -> tuple[tuple[str, ...] | None, tuple[SqlValue, ...]]:
-    """Names (None for ``?``) and checked values of ``where_args``."""
+def sql_args(
+    where_args: object, name: str = "where_args", error: type[InvalidInput] = InvalidFilter
+) -> tuple[tuple[str, ...] | None, tuple[SqlValue, ...]]:
+    """Names (None for ``?``) and checked values of ``where_args``, or of another argument called ``name``.
+
+    Raises:
+        InvalidInput: of the kind ``error``; says which value is of a kind that SQL does not have.
+    """
     if where_args is None:
         return None, ()
     if isinstance(where_args, Mapping):
-        if not all(isinstance(name, str) for name in where_args):
-            raise InvalidFilter("where_args: the names of parameters are strings, without the colon")
-        return tuple(where_args), tuple(_sql_value(value, f"where_args[{n!r}]") for n, value in where_args.items())
+        if not all(isinstance(key, str) for key in where_args):
+            raise error(f"{name}: the names of parameters are strings, without the colon")
+        return tuple(where_args), tuple(_sql_value(value, f"{name}[{n!r}]", error) for n, value in where_args.items())
     if not is_list(where_args) or isinstance(where_args, Set):
-        raise InvalidFilter(f"where_args is {show(where_args)}; give a list for '?' or a dict for ':name'")
-    return None, tuple(_sql_value(value, f"where_args[{i}]") for i, value in enumerate(items(where_args)))
+        raise error(f"{name} is {show(where_args)}; give a list for '?' or a dict for ':name'")
+    return None, tuple(_sql_value(value, f"{name}[{i}]", error) for i, value in enumerate(items(where_args)))
 
 
-def _sql_value(value: object, name: str) -> SqlValue:
-    return bytes(value) if isinstance(value, bytes | bytearray) else scalar(value, "where", name)
+def _sql_value(value: object, name: str, error: type[InvalidInput]) -> SqlValue:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    try:
+        return scalar(value, "SQL", name)
+    except InvalidFilter as problem:
+        raise error(str(problem).removeprefix("'SQL': ")) from None
 
 
 def run_authorized(
@@ -129,7 +140,9 @@ def scalar(operand: object, path: str, operator: str) -> str | int | float | boo
         return str(operand)
     if isinstance(operand, int):
         if not -(2**63) <= operand < 2**63:
-            raise InvalidFilter(f"{path!r}: {operator} of {show(operand)}: integers have at most 64 bits; use a float")
+            raise InvalidFilter(
+                f"{path!r}: {operator} of {show(operand)}: integers have at most 64 bits, in metadata too"
+            )
         return int(operand)
     if isinstance(operand, float):
         if not math.isfinite(operand):

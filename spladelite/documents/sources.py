@@ -6,7 +6,7 @@ format          documents
 ``text``        the whole file is one; its id is the path relative to the folder that was given (.txt, .md)
 ``lines``       every line that is not blank is one; standard input, unless told otherwise
 ``jsonl``       every line is a JSON object (.jsonl)
-``csv``         every row after the header (.csv); values that look like JSON numbers become numbers
+``csv``         every row after the header (.csv); columns of numbers become numbers, see :func:`column_kinds`
 ``table``       every row of a table or view of a SQLite file
 ==============  ===================================================================================================
 
@@ -21,11 +21,14 @@ import csv
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 from spladelite.errors import InvalidInput
@@ -49,10 +52,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of an object or row hold its text and its id; None: ``text``, and ``_id`` or ``id``."""
+    """Which columns of an object or row hold its text and its id; None: ``text``, and ``_id`` or ``id``.
+
+    ``kinds`` says of columns of a CSV file what their values are, ``"text"``, ``"int"`` or ``"float"``; of the others
+    the values decide.
+    """
 
     text: str | None = None
     id: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sources(paths: Iterable[str], format: str | None = None, columns: Columns = Columns()) -> Iterator[Source]:
@@ -150,11 +158,12 @@ def _read(file: BinaryIO, place: str, id: str | None, format: str, columns: Colu
     if format == "text":
         content = file.read()
         start = len(_BOM) if content.startswith(_BOM) else 0
-        yield Source(id, _decode(content[start:], place, start), None, place)
+        name = None if id is None else readable(id)
+        yield Source(name, _decode(content[start:], place, start), None, place)
     elif format == "lines":
         for number, line in _lines(file, place):
             if line.strip():
-                name = None if id is None else f"{id}:{number}"
+                name = None if id is None else f"{readable(id)}:{number}"
                 yield Source(name, line.rstrip("\r\n"), None, f"{place}:{number}")
     elif format == "jsonl":
         for number, line in _lines(file, place):
@@ -165,6 +174,17 @@ def _read(file: BinaryIO, place: str, id: str | None, format: str, columns: Colu
 
 
 def _read_csv(file: BinaryIO, place: str, columns: Columns) -> Iterator[Source]:
+    with _rewindable(file) as again:
+        kinds = column_kinds(_csv_rows(again, place), columns)
+        again.seek(0)
+        for here, row in _csv_rows(again, place):
+            yield _document(
+                {name: _typed(value, kinds[name], here, name) for name, value in row.items()}, here, columns
+            )
+
+
+def _csv_rows(file: BinaryIO, place: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Place and values of each row after the header, by column."""
     csv.field_size_limit(2**31 - 1)  # a text may be longer than the default of 128 KiB
     reader = csv.reader((line for _, line in _lines(file, place)), strict=True)
     header: list[str] | None = None
@@ -180,24 +200,79 @@ def _read_csv(file: BinaryIO, place: str, columns: Columns) -> Iterator[Source]:
                 continue
             if len(row) != len(header):
                 raise InvalidInput(f"{here}: the row has {len(row)} values, the header {len(header)}")
-            kept = {
-                name: value
-                if name in (columns.text or "text", "title", columns.id, "_id", "id")
-                else number_or_text(value)
-                for name, value in zip(header, row, strict=True)
-            }
-            yield _document(kept, here, columns)
+            yield here, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise InvalidInput(f"{place}:{reader.line_num}: not CSV: {error}") from error
 
 
+@contextmanager
+def _rewindable(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself, or, of a pipe, a copy of it that can be read twice."""
+    if file.seekable():
+        yield file
+        return
+    with tempfile.SpooledTemporaryFile(max_size=64 << 20) as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def column_kinds(rows: Iterable[tuple[str, Mapping[str, str]]], columns: Columns) -> dict[str, str]:
+    """What the values of each column are: ``"text"``, or ``"number"`` where that loses nothing in any row.
+
+    That is where each value that is not empty prints back as it was written: 7 and 1.5 do, 007, 1.10 and 1E5 do not,
+    and then the whole column is text. So a column has values of one kind, and a code stays the code that it is.
+
+    Raises:
+        InvalidInput: ``columns.kinds`` names a column that is not there.
+    """
+    kinds: dict[str, str] = {}
+    filled: set[str] = set()
+    for _, row in rows:
+        kinds = kinds or dict.fromkeys(row, "number")
+        for name, value in row.items():
+            if value and kinds[name] == "number":
+                filled.add(name)
+                if isinstance(number_or_text(value), str):
+                    kinds[name] = "text"
+    for name in (
+        kinds.keys() - filled | {columns.text or "text", "title", columns.id or "id", "_id", "id"} & kinds.keys()
+    ):
+        kinds[name] = "text"
+    unknown = sorted(columns.kinds.keys() - kinds.keys()) if kinds else []
+    if unknown:
+        raise InvalidInput(f"no column {unknown[0]!r} to give a type; the columns are {', '.join(kinds)}")
+    return kinds | {name: kind for name, kind in columns.kinds.items() if name in kinds}
+
+
+def _typed(value: str, kind: str, place: str, name: str) -> str | int | float | None:
+    if kind == "text":
+        return value
+    if not value:
+        return None
+    if kind == "number":
+        return number_or_text(value)
+    try:
+        number = int(value) if kind == "int" else float(value)
+    except ValueError:
+        raise InvalidInput(
+            f"{place}: {name!r} is {value[:60]!r}, which is no {kind}; say --types {name}=text"
+        ) from None
+    return number
+
+
 def number_or_text(value: str) -> str | int | float:
-    """The number, if the text is one as JSON writes it and it fits 64 bits; else the text (``"007"``, ``""``)."""
+    """The number, if the text is how that number is written and it fits 64 bits; else the text (``"007"``, ``""``)."""
     if not _NUMBER.fullmatch(value):
         return value
-    number = json.loads(value)
-    fits = -(2**63) <= number < 2**63 if isinstance(number, int) else abs(number) < float("inf")
+    number = json.loads(value) if len(value) < 40 else 0.0
+    fits = repr(number) == value and (isinstance(number, float) or -(2**63) <= number < 2**63)
     return number if fits else value
+
+
+def readable(name: str) -> str:
+    """A file's name as an id: bytes that are no UTF-8 become escapes such as ``\\xff``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:

@@ -109,12 +109,16 @@ def look_up(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, Stored
 
 
 def plan(connection: apsw.Connection, batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
-    """Compare a batch with what is stored.
+    """Compare a batch with what the file has; see :func:`compare`."""
+    return compare(look_up(connection, list({document.id for document in batch})), batch, on_conflict)
+
+
+def compare(stored: Mapping[str, Stored], batch: Sequence[NewDocument], on_conflict: OnConflict) -> Plan:
+    """Compare a batch with the stored documents of the same ids.
 
     Same id and same content: nothing to do. Same id and other content: ``on_conflict`` decides, :class:`IdConflict` for
     ``"error"``. Metadata that was not given is not compared when adding, and becomes ``{}`` when replacing.
     """
-    stored = look_up(connection, list({document.id for document in batch}))
     result = Plan([], [], [], [], [], [])
     seen: dict[str, NewDocument] = {}
     for document in batch:
@@ -254,7 +258,7 @@ DOCUMENT_COLUMNS = "d.doc_id, d.id, d.text, d.metadata, d.passages, d.content_ha
 def get(connection: apsw.Connection, id: str) -> Document | None:
     """The document with this id, or None."""
     row = connection.execute(f"SELECT {DOCUMENT_COLUMNS} FROM document d WHERE id = ?", (id,)).get
-    return None if row is None else read_document(row)
+    return None if row is None else read_document(row)  # whose id is the index's, not the table's: both are verified
 
 
 _DOCUMENTS = f"SELECT {DOCUMENT_COLUMNS} FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value"
@@ -264,8 +268,7 @@ _WITHOUT_TEXT = (
 )
 _PASSAGES = (
     "SELECT p.passage_id, p.doc_id, p.start_char, p.end_char, p.scale, coalesce(p.terms, x''),"
-    f" coalesce(p.impacts, x''), p.checksum, {DOCUMENT_COLUMNS} FROM carray(?) c"
-    " CROSS JOIN passage p ON p.passage_id = c.value CROSS JOIN document d ON d.doc_id = p.doc_id"
+    " coalesce(p.impacts, x''), p.checksum FROM carray(?) c CROSS JOIN passage p ON p.passage_id = c.value"
 )
 
 
@@ -304,9 +307,14 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
     if not len(wanted):
         return [[] for _ in ranked]
     if text:
-        found = _read_documents(connection, wanted)
+        documents = _read_documents(connection, wanted)
+        found = {
+            doc_id: (id, whole, metadata, 0, len(whole))
+            for doc_id, (id, whole, metadata, passages) in documents.items()
+            if passages == 1
+        }
         if len(found) < len(wanted):
-            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found])
+            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
     else:
         found = {columns[0]: columns[1:] for columns in connection.execute(_WITHOUT_TEXT, (int_array(wanted),))}
     if len(found) < len(wanted):
@@ -323,25 +331,31 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
     return result
 
 
-def _read_documents(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> dict[int, PassageText]:
-    """Passages that are all of their documents."""
+def _read_documents(connection: apsw.Connection, doc_ids: Any) -> dict[int, tuple[str, str, str, int]]:
+    """Id, text, metadata and number of passages of those documents that there are."""
     found = {}
     for row in connection.execute(_DOCUMENTS, (int_array(doc_ids),)):
         _check_document(*row)
         doc_id, id, text, metadata, passages, *_ = row
-        if passages == 1:
-            found[doc_id] = id, text, metadata, 0, len(text)
+        found[doc_id] = id, text, metadata, passages
     return found
 
 
-def _read_parts(connection: apsw.Connection, passage_ids: list[int]) -> dict[int, PassageText]:
-    """Passages that are parts of documents."""
+def _read_parts(
+    connection: apsw.Connection, passage_ids: list[int], documents: dict[int, tuple[str, str, str, int]]
+) -> dict[int, PassageText]:
+    """Passages that are parts of documents, each document read once however many of its passages are asked for."""
+    rows = fetch(connection, _PASSAGES, (int_array(passage_ids),))
+    for columns in rows:
+        check_passage(columns)
+    missing = sorted({columns[1] for columns in rows}.difference(documents))
+    if missing:
+        documents = documents | _read_documents(connection, missing)
     found = {}
-    for columns in connection.execute(_PASSAGES, (int_array(passage_ids),)):
-        passage_id, _, start, end = columns[:4]
-        _, id, text, metadata, *_ = columns[8:]
-        _check_document(*columns[8:])
-        check_passage(columns[:8])
+    for passage_id, doc_id, start, end, *_ in rows:
+        if doc_id not in documents:
+            continue
+        id, text, metadata, _ = documents[doc_id]
         if not 0 <= start <= end <= len(text):
             raise CorruptIndex(f"passage {passage_id}: characters {start} to {end} are not in its document")
         found[passage_id] = id, text, metadata, start, end

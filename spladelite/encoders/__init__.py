@@ -9,3 +9,9 @@
     hub           models by name                      rows        dense values -> sparse rows
     export        checkpoint -> exported folder: bodies (transformers), heads (output layer), convert, graph; compare
 """
+
+import os
+
+# ONNX Runtime would send figures of use to its maker, and write a file into the home directory, as soon as it is
+# imported. Whoever wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -21,6 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.encoders.folder import POOLINGS
+from spladelite.encoders.settings import (
+    MLM_TRANSFORMER,
+    MODULE,
+    ROUTER,
+    ROUTER_PARAMETERS,
+    SPARSE_MODEL,
+    SPLADE_POOLING,
+    STATIC_EMBEDDING,
+    check_settings,
+    check_tokenizer_settings,
+    find_prompts,
+    parse,
+    read_json,
+    read_settings,
+    read_transformer,
+)
 from spladelite.encoders.tensors import Tensor, read_header, read_static
 from spladelite.encoders.tokenizer import TextTokenizer
 from spladelite.errors import InvalidInput, ModelError
@@ -28,7 +44,6 @@ from spladelite.errors import InvalidInput, ModelError
 WINDOW_LIMIT = 510  # passages longer than what BERT reads serve retrieval badly, also where a model could
 _STATIC_FILES = ("idf.json", "query_token_weights.txt")
 _BOOKKEEPING = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")  # decide no vector
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # position ids start behind the padding's
 _ACTIVATIONS = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
 
 
@@ -61,6 +76,7 @@ class Checkpoint:
         name, fingerprint, window: see :class:`~spladelite.encoders.base.Encoder`.
         tokenizer: checked against the weights.
         document, query: where each side's vectors come from.
+        max_active_terms: the strongest so many terms are kept, where the folder says so; None for all.
     """
 
     path: Path
@@ -70,6 +86,7 @@ class Checkpoint:
     window: int
     document: Source
     query: Source
+    max_active_terms: int | None = None
 
 
 def read_checkpoint(path: Path, query_path: Path | None = None, pooling: str | None = None) -> Checkpoint:
@@ -84,8 +101,11 @@ def read_checkpoint(path: Path, query_path: Path | None = None, pooling: str | N
         ModelError: the folder is not such a model, or its files are missing, damaged or disagree; names the file.
     """
     document, query = _recognise(path, pooling)
+    most = _max_active_terms(path)
     if query_path is not None:
         query = _recognise(query_path, pooling)[1]
+        if _max_active_terms(query_path) != most:
+            raise ModelError(f"{query_path}: another max_active_dims than {path}; both sides must keep as many terms")
     owner = next((route.path for route in (document, query) if isinstance(route, MlmRoute)), None)
     if owner is None:
         raise ModelError(f"{path}: no masked language model in it; both sides are static")
@@ -96,6 +116,8 @@ def read_checkpoint(path: Path, query_path: Path | None = None, pooling: str | N
     for route in (document, query):
         if isinstance(route, MlmRoute):
             check_model(route.path, tokenizer)
+            check_tokenizer_settings(route.path, tokenizer.definition)
+            read_transformer(route.path, MLM_TRANSFORMER, tokenizer.definition)
             if (
                 TextTokenizer(route.path / "tokenizer.json", len(tokenizer.vocabulary)).vocabulary
                 != tokenizer.vocabulary
@@ -104,11 +126,12 @@ def read_checkpoint(path: Path, query_path: Path | None = None, pooling: str | N
     return Checkpoint(
         path,
         path.resolve().name,
-        _fingerprint(document, query, tokenizer),
+        _fingerprint(document, query, tokenizer, most),
         tokenizer,
         _window(owner, tokenizer),
         document,
         query,
+        most,
     )
 
 
@@ -126,18 +149,6 @@ def _recognise(path: Path, pooling: str | None) -> tuple[Source, Source]:
         f"{path}: not a model folder; expected spladelite.json, modules.json (sentence-transformers) "
         "or config.json (transformers)"
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a small file.
-
-    Raises:
-        ModelError: missing, not JSON, or another kind of value.
-    """
-    data = _parse(path)
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: a JSON object was expected, found {type(data).__name__}")
-    return data
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -220,23 +231,25 @@ def _transformers(path: Path, pooling: str) -> tuple[Source, Source]:
 
 
 def _sentence_transformers(path: Path) -> tuple[Source, Source]:
-    modules = _parse(path / "modules.json")
+    modules = parse(path / "modules.json")
     if not isinstance(modules, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in modules):
         raise ModelError(f"{path / 'modules.json'}: a list of modules with type and path was expected")
-    prompts = _prompts(path)
+    for module in modules:
+        check_settings(path / "modules.json", module, MODULE)
+    file = path / "config_sentence_transformers.json"
+    prompts = find_prompts(file, read_settings(file, SPARSE_MODEL))
     chain = [(_kind(module["type"]), _inside(path, module["path"])) for module in modules]
     if len(chain) == 1 and chain[0][0] in ("Router", "Asym"):
-        router = read_json(chain[0][1] / "router_config.json")
+        file = chain[0][1] / "router_config.json"
+        router = check_settings(file, read_json(file), ROUTER)
+        check_settings(file, router.get("parameters") or {}, ROUTER_PARAMETERS)
         try:
             routes = {
                 side: [(_kind(router["types"][step]), _inside(chain[0][1], step)) for step in router["structure"][side]]
                 for side in ("document", "query")
             }
         except (KeyError, TypeError):
-            raise ModelError(
-                f"{chain[0][1] / 'router_config.json'}: types and structure with a document and a query route "
-                "were expected"
-            ) from None
+            raise ModelError(f"{file}: types and structure with a document and a query route were expected") from None
         document = _route(routes["document"], path, prompts["document"])
         query = _route(routes["query"], path, prompts["query"])
         return document, query
@@ -249,10 +262,8 @@ def _route(chain: list[tuple[str, Path]], path: Path, prompt: str) -> Source:
         return StaticRoute(_static_embedding(chain[0][1]), prompt)
     if kinds in (["MLMTransformer", "SpladePooling"], ["Transformer", "SpladePooling"]):
         config_path = chain[1][1] / "config.json"
-        config = read_json(config_path)
-        pooling, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
-        if pooling not in POOLINGS or activation not in _ACTIVATIONS:
-            raise ModelError(f"{config_path}: unknown pooling {pooling!r:.80} or activation {activation!r:.80}")
+        config = check_settings(config_path, read_json(config_path), SPLADE_POOLING)
+        pooling, activation = config.get("pooling_strategy") or "max", config.get("activation_function") or "relu"
         return MlmRoute(chain[0][1], pooling, _ACTIVATIONS[activation], prompt)
     raise ModelError(
         f"{path / 'modules.json'}: modules {kinds}; expected a Transformer with SpladePooling, "
@@ -261,8 +272,7 @@ def _route(chain: list[tuple[str, Path]], path: Path, prompt: str) -> Source:
 
 
 def _static_embedding(path: Path) -> NDArray[np.float32]:
-    config = read_json(path / "config.json") if (path / "config.json").exists() else {}
-    listed = config.get("path")
+    listed = read_settings(path / "config.json", STATIC_EMBEDDING).get("path")
     if isinstance(listed, str) and listed.endswith(".json"):
         return _token_weights(_inside(path, listed), path)
     shapes = read_header(path / "model.safetensors")
@@ -296,12 +306,13 @@ def _token_weights(path: Path, tokenizer_folder: Path) -> NDArray[np.float32]:
     return weights
 
 
-def _prompts(path: Path) -> dict[str, str]:
+def _max_active_terms(path: Path) -> int | None:
+    """``max_active_dims`` of a sentence-transformers folder."""
     file = path / "config_sentence_transformers.json"
-    config = read_json(file) if file.exists() else {}
-    prompts = config.get("prompts") or {}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
-    return {side: prompts.get(side) or default or "" for side in ("document", "query")}
+    most = read_settings(file, SPARSE_MODEL).get("max_active_dims") if (path / "modules.json").exists() else None
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ModelError(f"{file}: max_active_dims is {most!r:.80}; a positive integer was expected")
+    return most
 
 
 def _terms(route: Source) -> int:
@@ -314,26 +325,27 @@ def _terms(route: Source) -> int:
 
 
 def _window(path: Path, tokenizer: TextTokenizer) -> int:
-    """Text tokens that the model reads at once: the least that its files allow, special tokens taken off."""
-    config = read_json(path / "config.json")
+    """Text tokens that the model reads at once: the least that its files allow, special tokens taken off.
+
+    Its table of positions may allow fewer, which only the loaded model tells: see ``read_positions`` in
+    :mod:`spladelite.encoders.torch`.
+    """
     special = len(tokenizer.frame.before) + len(tokenizer.frame.after)
-    limits = [WINDOW_LIMIT + special]
-    longest = config.get("max_position_embeddings")
-    if isinstance(longest, int) and longest > 0:
-        offset = config.get("pad_token_id", 1) + 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
-        limits.append(longest - offset)
-    for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
-        value = read_json(path / name).get(key) if (path / name).exists() else None
-        if isinstance(value, int) and value > 0:
-            limits.append(value)
+    config, settings = path / "config.json", path / "tokenizer_config.json"
+    values = (
+        read_json(config).get("max_position_embeddings"),
+        read_json(settings).get("model_max_length") if settings.exists() else None,
+        read_transformer(path, MLM_TRANSFORMER, tokenizer.definition).get("max_seq_length"),
+    )
+    limits = [WINDOW_LIMIT + special, *(value for value in values if isinstance(value, int) and value > 0)]
     window = min(limits) - special
     if window < 1:
         raise ModelError(f"{path}: room for {min(limits)} tokens only; at least 3 were expected")
     return window
 
 
-def _fingerprint(document: Source, query: Source, tokenizer: TextTokenizer) -> str:
-    """SHA-256 over weights, tokenizer, pooling, activation and prompts of both sides."""
+def _fingerprint(document: Source, query: Source, tokenizer: TextTokenizer, most: int | None) -> str:
+    """SHA-256 over weights, tokenizer, pooling, activation and prompts of both sides, and how many terms they keep."""
     digest = hashlib.sha256(_file_hash(tokenizer.path).encode())
     hashes: dict[Path, str] = {}
     parts: list[Any]
@@ -346,6 +358,8 @@ def _fingerprint(document: Source, query: Source, tokenizer: TextTokenizer) -> s
             config = {k: v for k, v in read_json(route.path / "config.json").items() if k not in _BOOKKEEPING}
             parts = [*(hashes[file] for file in files), config, route.pooling, route.activation, route.prompt]
         digest.update(json.dumps(parts, sort_keys=True).encode())
+    if most is not None:
+        digest.update(f"max_active_terms {most}".encode())
     return digest.hexdigest()
 
 
@@ -355,7 +369,10 @@ def _file_hash(path: Path) -> str:
 
 
 def _kind(name: object) -> str:
-    return str(name).rsplit(".", 1)[-1]
+    package, _, kind = str(name).rpartition(".")
+    if package.partition(".")[0] != "sentence_transformers":
+        raise ModelError(f"modules.json: {name!r:.80} is code outside sentence-transformers, which is never run")
+    return kind
 
 
 def _inside(path: Path, name: object) -> Path:
@@ -363,12 +380,3 @@ def _inside(path: Path, name: object) -> Path:
     if not inner.is_relative_to(path.resolve()):
         raise ModelError(f"{path}: {name!r:.80} leads out of the model's folder")
     return inner
-
-
-def _parse(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path}: missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error

@@ -3,14 +3,14 @@
 A dense encoder turns each text into one vector; a score is the inner product of two. An ONNX folder holds
 ``model.onnx`` (also in ``onnx/``) and ``tokenizer.json``; the graph takes ``input_ids`` and ``attention_mask`` (and
 ``token_type_ids``) and gives token vectors ``(B, T, D)`` or sentence vectors ``(B, D)``. Pooling, normalisation,
-prompts and length come from the files that sentence-transformers puts beside it: mean, none, none and 512 tokens where
-there are none. What is longer than the model's length is cut, as sentence-transformers does.
+prompts, length and dimensions come from the files that sentence-transformers puts beside it: mean, none, none, 512
+tokens and all where there are none; a setting that cannot be applied is refused, see
+:mod:`spladelite.encoders.settings`. What is longer than the model's length is cut, as sentence-transformers does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,19 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spladelite.encoders.settings import (
+    DENSE_MODEL,
+    DENSE_TRANSFORMER,
+    MODULE,
+    POOLING,
+    check_settings,
+    check_tokenizer_settings,
+    find_prompts,
+    parse,
+    read_json,
+    read_settings,
+    read_transformer,
+)
 from spladelite.errors import ModelError, WrongType
 
 DenseFunction = Callable[[list[str]], ArrayLike]
@@ -113,11 +126,12 @@ class OnnxDense:
 
     def __init__(self, folder: Path, graph: Path) -> None:
         self.name = folder.resolve().name
-        self._graph = graph
-        self._tokenizer_path = folder / "tokenizer.json"
-        self._settings = _Settings.read(folder)
+        self._graph = graph.resolve()
+        self._sessions: dict[int, Any] = {}
+        self._tokenizer_path = folder.resolve() / "tokenizer.json"
         if not self._tokenizer_path.is_file():
             raise ModelError(f"{self._tokenizer_path}: missing; it belongs beside the ONNX graph")
+        self._settings = _Settings.read(folder)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,8 +158,15 @@ class OnnxDense:
         tokenizer.no_padding()
         return tokenizer
 
-    @cached_property
+    @property
     def _session(self) -> Any:
+        """One a process: its threads are not there after a fork."""
+        process = os.getpid()
+        if process not in self._sessions:
+            self._sessions[process] = self._open_session()
+        return self._sessions[process]
+
+    def _open_session(self) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -173,9 +194,13 @@ class OnnxDense:
             mask[row, : len(sequence)] = 1
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         known = {node.name for node in self._session.get_inputs()}
-        output = self._session.run(None, {name: value for name, value in feeds.items() if name in known})[0]
+        try:
+            output = self._session.run(None, {name: value for name, value in feeds.items() if name in known})[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise ModelError(f"{self._graph}: fails on a text of {ids.shape[1]} tokens: {error}") from error
         if output.ndim == 3:
             output = output[:, 0] if self._settings.first_token else _mean(output, mask)
+        output = output[:, : self._settings.dimensions]
         if self._settings.normalize:
             output = output / np.maximum(np.linalg.norm(output, axis=1, keepdims=True), 1e-12)
         return np.asarray(output, np.float32)
@@ -187,10 +212,8 @@ class SentenceTransformersDense:
     def __init__(self, folder: Path) -> None:
         self.name = folder.resolve().name
         self._folder = folder
-        modules = _read_json(folder / "modules.json")
-        types = [str(module.get("type")) for module in modules if isinstance(module, dict)]
-        if len(types) != len(modules) or not all(name.startswith("sentence_transformers.") for name in types):
-            raise ModelError(f"{folder / 'modules.json'}: names code outside sentence-transformers, which is never run")
+        _modules(folder)
+        self._cosine = _cosine(read_settings(folder / "config_sentence_transformers.json", DENSE_MODEL))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -207,7 +230,13 @@ class SentenceTransformersDense:
         return self._vectors(self._model.encode_query, texts)
 
     def _vectors(self, encode: Callable[..., Any], texts: Sequence[str]) -> ArrayLike:
-        vectors: ArrayLike = encode(list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
+        vectors: ArrayLike = encode(
+            list(texts),
+            batch_size=_BATCH,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=self._cosine,
+        )
         return vectors
 
     @cached_property
@@ -237,39 +266,95 @@ class _Settings:
     document_prompt: str
     query_prompt: str
 
+    dimensions: int | None
+
     @staticmethod
     def read(folder: Path) -> _Settings:
-        pooling = _read_json(folder / "1_Pooling" / "config.json", {})
-        modules = _read_json(folder / "modules.json", [])
-        length = _read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length") or 512
-        prompts = _read_json(folder / "config_sentence_transformers.json", {}).get("prompts") or {}
+        pooling, normalize = read_settings(folder / "1_Pooling" / "config.json", POOLING), False
+        for kind, path in _modules(folder) if (folder / "modules.json").exists() else ():
+            if kind == "Pooling":
+                pooling = read_settings(path / "config.json", POOLING)
+            elif kind == "Normalize":
+                normalize = True
+            elif kind != "Transformer":
+                raise ModelError(
+                    f"{folder / 'modules.json'}: the module {kind} cannot be run with an ONNX graph; take the "
+                    "graph out of the folder, so that sentence-transformers runs all of it"
+                )
+        file = folder / "config_sentence_transformers.json"
+        settings = read_settings(file, DENSE_MODEL)
+        prompts = find_prompts(file, settings)
+        if pooling.get("include_prompt") is False and any(prompts.values()):
+            raise ModelError(f"{folder}: include_prompt is false in the pooling, which an ONNX graph cannot do")
+        definition = read_json(folder / "tokenizer.json")
+        check_tokenizer_settings(folder, definition)
+        dimensions = settings.get("truncate_dim")
         return _Settings(
-            first_token=pooling.get("pooling_mode") == "cls" or bool(pooling.get("pooling_mode_cls_token")),
-            normalize=any(str(module.get("type", "")).endswith("Normalize") for module in modules),
-            length=int(length),
-            document_prompt=str(prompts.get("document") or prompts.get("passage") or ""),
-            query_prompt=str(prompts.get("query") or ""),
+            first_token=_first_token(folder, pooling),
+            normalize=normalize or _cosine(settings),
+            length=_length(folder, read_transformer(folder, DENSE_TRANSFORMER, definition)),
+            document_prompt=prompts["document"],
+            query_prompt=prompts["query"],
+            dimensions=None if dimensions is None else _positive(file, "truncate_dim", dimensions),
         )
+
+
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    """Kind and folder of each module of a sentence-transformers folder."""
+    file = folder / "modules.json"
+    modules = parse(file)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelError(f"{file}: a list of modules was expected")
+    found = []
+    for module in modules:
+        check_settings(file, module, MODULE)
+        package, _, kind = str(module.get("type")).rpartition(".")
+        if package.partition(".")[0] != "sentence_transformers":
+            raise ModelError(f"{file}: names code outside sentence-transformers, which is never run")
+        found.append((kind, folder / str(module.get("path", ""))))
+    return found
+
+
+def _first_token(folder: Path, pooling: dict[str, Any]) -> bool:
+    """Whether the first token's vector stands for the text; else the mean of all does."""
+    legacy = {"cls": pooling.get("pooling_mode_cls_token"), "mean": pooling.get("pooling_mode_mean_tokens")}
+    modes = pooling.get("pooling_mode") or [mode for mode, on in legacy.items() if on] or "mean"
+    if isinstance(modes, list) and len(modes) == 1:
+        modes = modes[0]
+    if modes not in ("cls", "mean"):
+        raise ModelError(
+            f"{folder}: the pooling {modes!r:.80} cannot be applied to an ONNX graph, only 'cls' or 'mean'; "
+            "take the graph out of the folder, so that sentence-transformers runs it"
+        )
+    return bool(modes == "cls")
+
+
+def _length(folder: Path, transformer: dict[str, Any]) -> int:
+    """Tokens of a text, special ones included: what sentence-transformers reads, at most 512."""
+    config, settings = folder / "config.json", folder / "tokenizer_config.json"
+    given = transformer.get("max_seq_length")
+    if given is None and settings.exists():
+        given = read_json(settings).get("model_max_length")
+    longest = read_json(config).get("max_position_embeddings") if config.exists() else None
+    places = [place for place in (given, longest) if isinstance(place, int) and place > 0]
+    return min(places) if transformer.get("max_seq_length") is not None else min([512, *places])
+
+
+def _positive(file: Path, name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"{file}: {name} is {value!r:.80}; a positive integer was expected")
+    return value
+
+
+def _cosine(settings: dict[str, Any]) -> bool:
+    """Whether vectors are compared by their angle: their inner product is it once they have length 1."""
+    return str(settings.get("similarity_fn_name")).startswith("cos")
 
 
 def _mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
     """``(B, T, D)`` to ``(B, D)``, over the tokens that are text."""
     weights = mask[:, :, None].astype(np.float32)
     return np.asarray((vectors * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1), np.float32)
-
-
-def _read_json(path: Path, default: Any = None) -> Any:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        if default is None:
-            raise ModelError(f"{path}: missing") from None
-        return default
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
-    if default is not None and not isinstance(value, type(default)):
-        raise ModelError(f"{path}: expected a JSON {'object' if default == {} else 'list'}")
-    return value
 
 
 def _digest(files: Sequence[Path], more: str) -> str:

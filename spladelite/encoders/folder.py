@@ -5,18 +5,19 @@
     {"format": 1, "name": "splade-tiny", "precision": "int8", "terms": 30522, "window": 254,
      "document": {"file": "model.onnx", "pooling": "max", "activation": "log1p", "prompt": ""},
      "query":    {"file": "model.onnx", "pooling": "max", "activation": "log1p", "prompt": ""},
-     "source": null,
+     "source": null, "max_active_terms": null,
      "files": {"model.onnx": {"bytes": ..., "sha256": ...}, "tokenizer.json": {...}}}
 
 ``source`` is the fingerprint of the checkpoint that a float32 export was made of. Its vectors are the checkpoint's
 (the export checks that), so the export goes by that fingerprint and opens the databases that the checkpoint built.
+``max_active_terms`` may be left out: a row keeps only its strongest so many terms.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +73,28 @@ class ModelFolder:
     query: Route
     files: dict[str, FileEntry]
     source: str | None = None
+    max_active_terms: int | None = None
 
     @property
     def fingerprint(self) -> str:
         """``source``, or SHA-256 over all that decides the vectors: files, window and routes, not the name."""
         if self.source is not None:
             return self.source
-        content = asdict(self)
-        del content["path"], content["name"]
+        content = self._content()
+        del content["name"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def write(self) -> None:
         """Write ``spladelite.json``."""
+        content = json.dumps({"format": FORMAT, **self._content()}, indent=1)
+        (self.path / NAME).write_text(content + "\n", encoding="utf-8")
+
+    def _content(self) -> dict[str, Any]:
         content = asdict(self)
         del content["path"]
-        (self.path / NAME).write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n", encoding="utf-8")
+        if self.max_active_terms is None:
+            del content["max_active_terms"]
+        return content
 
     @staticmethod
     def read(path: Path) -> ModelFolder:
@@ -105,6 +113,13 @@ class ModelFolder:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else data
             raise ModelError(f"{contents}: format {found!r:.80}; this version reads format {FORMAT}")
+        unknown = sorted(
+            data.keys() - {"format", *(field.name for field in fields(ModelFolder))} | data.keys() & {"path"}
+        )
+        if unknown:
+            raise ModelError(
+                f"{contents}: the settings {', '.join(unknown)!s:.200} are not known; a newer version wrote it"
+            )
         try:
             files = {str(k): FileEntry(int(v["bytes"]), str(v["sha256"])) for k, v in data["files"].items()}
             folder = ModelFolder(
@@ -117,6 +132,7 @@ class ModelFolder:
                 _route(data["query"], files),
                 files,
                 None if data["source"] is None else str(data["source"]),
+                None if data.get("max_active_terms") is None else _positive(data["max_active_terms"]),
             )
             if "tokenizer.json" not in files:
                 raise ValueError("files must list tokenizer.json")
@@ -141,7 +157,7 @@ def _positive(value: Any) -> int:
 
 
 def _route(data: dict[str, Any], files: dict[str, FileEntry]) -> Route:
-    route = Route(data["file"], data["pooling"], data["activation"], data["prompt"])
+    route = Route(**data)
     if route.file not in files or route.pooling not in POOLINGS or route.activation not in ACTIVATIONS:
         raise ValueError(f"unknown file, pooling or activation in {data}")
     return route

@@ -88,6 +88,8 @@ def from_sparse_encoder(model: Any, limits: Limits) -> RoutedEncoder:
     Raises:
         ModelError: it has no fast tokenizer.
     """
+    from spladelite.encoders.torch import read_positions, text_tokens
+
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError("the SparseEncoder has no fast tokenizer; load it from a folder with tokenizer.json")
@@ -104,8 +106,10 @@ def from_sparse_encoder(model: Any, limits: Limits) -> RoutedEncoder:
         digest.update(key.encode())
         digest.update(weight.detach().cpu().float().numpy().tobytes())
     digest.update(str(model).encode())
+    told = [getattr(model, name, None) for name in ("prompts", "default_prompt_name", "max_active_dims")]
+    digest.update(repr(told).encode())
     special = len(tokenizer.frame.before) + len(tokenizer.frame.after)
-    longest = model.max_seq_length or 512
+    places = [longest for longest in (model.max_seq_length, read_positions(model)) if longest is not None]
 
     def encoding(method: Callable[..., Any]) -> Encode:
         return lambda texts: method(texts, convert_to_tensor=True, show_progress_bar=False)
@@ -116,7 +120,7 @@ def from_sparse_encoder(model: Any, limits: Limits) -> RoutedEncoder:
         tokenizer=tokenizer,
         name=str(getattr(model.model_card_data, "model_name", None) or "SparseEncoder"),
         fingerprint=digest.hexdigest(),
-        window=min(longest, 512) - special,
+        window=text_tokens(512 - special, [longest - special for longest in places], "the SparseEncoder"),
         limits=limits,
     )
 

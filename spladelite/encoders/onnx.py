@@ -31,8 +31,8 @@ class OnnxSide:
 
     def __init__(self, folder: ModelFolder, route: Route, threads: int) -> None:
         self.prompt = route.prompt
-        self._folder = folder
-        self._route = route
+        self.folder = folder
+        self.route = route
         self._threads = threads
         self._lock = threading.Lock()
         self._loaded: Any = None
@@ -42,20 +42,20 @@ class OnnxSide:
         session = self._session()
 
         def encode(text: str) -> Row:
-            return merge([self._row(session, ids) for ids in windows(text)], self._route.pooling)
+            return merge([self._row(session, ids) for ids in windows(text)], self.route.pooling)
 
         return spread(encode, texts, self._threads)
 
     def _row(self, session: Any, ids: NDArray[np.int64]) -> Row:
         pooled: NDArray[np.float32] = session.run(None, {"ids": ids})[0]
         if np.isnan(pooled).any():
-            raise ModelError(f"{self._folder.path / self._route.file}: gave NaN; the weights are damaged")
-        return sparsify(pooled, self._route.activation)
+            raise ModelError(f"{self.folder.path / self.route.file}: gave NaN; the weights are damaged")
+        return sparsify(pooled, self.route.activation)
 
     def _session(self) -> Any:
         with self._lock:
             if self._loaded is None:
-                self._loaded = _open_session(self._folder, self._route)
+                self._loaded = _open_session(self.folder, self.route)
             return self._loaded
 
 
@@ -75,7 +75,9 @@ def load_onnx_folder(path: Path, limits: Limits, threads: int | None = None) -> 
     threads = threads or usable_processors()
     document = _side(folder, folder.document, threads)
     query = document if folder.query == folder.document else _side(folder, folder.query, threads)
-    return RoutedEncoder(folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits)
+    return RoutedEncoder(
+        folder.name, folder.fingerprint, tokenizer, folder.window, document, query, limits, folder.max_active_terms
+    )
 
 
 def _side(folder: ModelFolder, route: Route, threads: int) -> Side:

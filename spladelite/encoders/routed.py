@@ -56,6 +56,7 @@ class RoutedEncoder:
         tokenizer: of both sides.
         document, query: the sides; may be the same object.
         limits: which terms a row keeps.
+        max_active_terms: how many the model's own files let a row have, special ones included; None for all.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class RoutedEncoder:
         document: Side,
         query: Side,
         limits: Limits,
+        max_active_terms: int | None = None,
     ) -> None:
         self.name = name
         self.fingerprint = limits.sign(fingerprint)
@@ -76,6 +78,7 @@ class RoutedEncoder:
         self.document = document
         self.query = query
         self.limits = limits
+        self._own_limits = Limits(max_active_terms)
 
     def encode_documents(self, texts: Sequence[str]) -> SparseVectors:
         """One row a text. A text of more than ``window`` tokens is encoded in windows, pooled as its tokens are."""
@@ -93,7 +96,7 @@ class RoutedEncoder:
         if isinstance(texts, str):
             raise WrongType("a sequence of texts was expected, got one str; pass [text]")
         self.tokenizer.load()
-        rows = side.rows(texts, lambda text: self._windows(text, side.prompt))
+        rows = map(self._own_limits.apply, side.rows(texts, lambda text: self._windows(text, side.prompt)))
         return SparseVectors.from_rows([self.limits.apply(without(row, self.tokenizer.excluded)) for row in rows])
 
     def _windows(self, text: str, prompt: str) -> list[NDArray[np.int64]]:

@@ -43,8 +43,10 @@ class TextTokenizer:
         terms: the length of the model's output, V; None if it is that of the vocabulary.
 
     Attributes:
+        definition: what the file holds.
         vocabulary: ``vocabulary[term_id]`` is the term as the tokenizer writes it; "" for an id that is not used.
         excluded: int32, ids that never become terms: special, unused and empty entries; ascending.
+        definition: the JSON object.
 
     Raises:
         ModelError: the file is missing, not JSON, not a tokenizer with a vocabulary, or of another size than ``terms``.
@@ -53,8 +55,8 @@ class TextTokenizer:
     def __init__(self, path: Path, terms: int | None = None) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._definition = _read_definition(path)
-        vocabulary = _vocabulary(self._definition, path)
+        self.definition = _read_definition(path)
+        vocabulary = _vocabulary(self.definition, path)
         missing = (terms or len(vocabulary)) - len(vocabulary)
         if not 0 <= missing <= _MAX_PADDING:
             raise ModelError(
@@ -62,7 +64,7 @@ class TextTokenizer:
                 "this is another model's tokenizer"
             )
         self.vocabulary: Sequence[str] = vocabulary + [""] * missing
-        special = {token["id"] for token in self._definition.get("added_tokens") or () if token.get("special")}
+        special = {token["id"] for token in self.definition.get("added_tokens") or () if token.get("special")}
         never = (i for i, term in enumerate(self.vocabulary) if i in special or not term or _UNUSED.fullmatch(term))
         self.excluded: NDArray[np.int32] = np.fromiter(never, np.int32)
 
@@ -97,9 +99,9 @@ class TextTokenizer:
     @cached_property
     def unknown_id(self) -> int | None:
         """The id that stands for text outside the vocabulary, or None for byte-level tokenizers."""
-        token = self._definition["model"].get("unk_token")
+        token = self.definition["model"].get("unk_token")
         if token is None:
-            number = self._definition["model"].get("unk_id")
+            number = self.definition["model"].get("unk_id")
             return number if isinstance(number, int) else None
         found: int | None = self._native.token_to_id(token)
         return found

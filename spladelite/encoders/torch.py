@@ -28,6 +28,7 @@ SLAB = 2048  # texts that are tokenized and sorted by length together
 TILE = 2048  # vocabulary entries of one tile
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 8192}
 DTYPES = ("float32", "bfloat16")
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
 
 class TorchSide:
@@ -37,6 +38,9 @@ class TorchSide:
         route: the folder and how its logits are pooled.
         device: a torch device such as "cpu", "cuda:0" or "mps".
         dtype: "float32", or "bfloat16" for speed (weights then differ by up to about 2 %).
+
+    Attributes:
+        positions: how many tokens it reads at once; None if it has no table of positions.
 
     Raises:
         ModelError: transformers cannot load it, weights are missing or not finite, or the output layer is unknown.
@@ -49,6 +53,7 @@ class TorchSide:
         self._route = route
         self._device = torch.device(device)
         self._model = load_model(route, device, dtype)
+        self.positions = read_positions(self._model)
         layer, _ = take_output_layer(self._model, route)
         self._weight = layer.weight.detach()
         self._bias = output_bias(layer).detach()
@@ -203,9 +208,49 @@ def load_checkpoint(
 
     document = side(checkpoint.document)
     query = document if checkpoint.query == checkpoint.document else side(checkpoint.query)
+    frame = checkpoint.tokenizer.frame
+    special = len(frame.before) + len(frame.after)
+    positions = [one.positions for one in (document, query) if isinstance(one, TorchSide)]
     return RoutedEncoder(
-        checkpoint.name, checkpoint.fingerprint, checkpoint.tokenizer, checkpoint.window, document, query, limits
+        checkpoint.name,
+        checkpoint.fingerprint,
+        checkpoint.tokenizer,
+        text_tokens(
+            checkpoint.window, [places - special for places in positions if places is not None], checkpoint.path
+        ),
+        document,
+        query,
+        limits,
+        checkpoint.max_active_terms,
     )
+
+
+def read_positions(model: Any) -> int | None:
+    """How many tokens a loaded model's tables of positions have room for; None if it has none.
+
+    A table with a padding index (RoBERTa and all that descend from it) begins to count behind that index; one with an
+    offset (BART) behind that. The tables tell it themselves: the names of such models are many.
+    """
+    import torch
+
+    rooms = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES:
+            skipped = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
+            rooms.append(module.num_embeddings - skipped)
+    return min(rooms, default=None)
+
+
+def text_tokens(window: int, limits: Sequence[int], place: object) -> int:
+    """The window that all limits allow, in tokens of the text.
+
+    Raises:
+        ModelError: there is no room for a text.
+    """
+    least = min(window, *limits) if limits else window
+    if least < 1:
+        raise ModelError(f"{place}: the model's table of positions has no room for a text")
+    return least
 
 
 def find_device(device: str | None) -> str:

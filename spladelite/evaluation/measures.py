@@ -1,7 +1,12 @@
-"""Effectiveness (by the ir-measures package), significance, and the cost measures of sparse retrieval."""
+"""Effectiveness, significance, and the cost measures of sparse retrieval.
+
+nDCG is computed here and everything else by the ir-measures package: trec_eval, which that package calls, sets aside
+memory for every grade up to the highest, and dies of the gain 2^63.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +36,8 @@ class Scores:
     mean: dict[str, float]
     per_query: dict[str, dict[str, float]]
 
+
+_LARGEST_GRADE = 1000  # the package sets aside memory for each
 
 LABELS = {EXPONENTIAL: "nDCG@10 2^g", "RR@10": "MRR@10"}
 """How tables show a measure, where not by its name."""
@@ -66,21 +73,62 @@ def score_run(
     if not qrels:
         raise InvalidInput("there are no judgments to measure against: the qrels are empty")
     found = {query: dict(run[query]) for query in qrels if run.get(query)}
-    grades = {query: dict(qrels[query]) for query in found}
-    highest = max((grade for judged in grades.values() for grade in judged.values()), default=0)
     per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
     for name in measures:
         try:
             measure = ir_measures.parse_measure(name)
         except (NameError, ValueError, SyntaxError) as error:
             raise InvalidInput(f"unknown measure {name!r}: expected names like {', '.join(MEASURES)}") from error
-        if name == EXPONENTIAL:  # the package computes it with a Perl program; as explicit gains it is exact and fast
-            measure = ir_measures.nDCG(gains={grade: 2**grade - 1 for grade in range(highest + 1)}) @ 10
-        if found:
-            for metric in ir_measures.iter_calc([measure], grades, found):
+        if measure.NAME == "nDCG" and measure.params.keys() <= {"cutoff", "dcg"}:
+            exponential = measure.params.get("dcg") == "exp-log2"
+            for query, results in found.items():
+                per_query[name][query] = ndcg(qrels[query], results, measure.params.get("cutoff"), exponential)
+        elif found:
+            for metric in ir_measures.iter_calc([measure], _small_grades(qrels, found, measure), found):
                 per_query[name][metric.query_id] = float(metric.value)
     mean = {name: float(np.mean(list(values.values()))) for name, values in per_query.items()}
     return Scores(mean, per_query)
+
+
+def ndcg(
+    grades: Mapping[str, int], results: Mapping[str, float], cutoff: int | None = None, exponential: bool = False
+) -> float:
+    """Discounted cumulative gain as a share of the best possible (Järvelin and Kekäläinen 2002); 0 without a gain.
+
+    Args:
+        grades: of one query, by document; a document without one, or with a negative one, has no gain.
+        results: its scores, by document; ranked as :func:`score_run` says.
+        cutoff: how many results count; None for all.
+        exponential: a gain of 2^grade - 1 instead of the grade.
+    """
+    highest = max(grades.values(), default=0)
+    if highest <= 0:
+        return 0.0
+
+    def gain(grade: int) -> float:  # as a share of the highest, which no grade can make overflow
+        if grade <= 0:
+            return 0.0
+        if not exponential:
+            return grade / highest
+        return math.ldexp(1.0, max(grade - highest, -2000)) - math.ldexp(1.0, max(-highest, -2000))
+
+    def cumulated(gains: list[float]) -> float:
+        return sum(value / math.log2(rank + 1) for rank, value in enumerate(gains[:cutoff], 1))
+
+    # trec_eval compares scores as float32.
+    ranked = sorted(results, key=lambda document: (np.float32(results[document]), document), reverse=True)[:cutoff]
+    ideal = sorted((gain(grade) for grade in grades.values()), reverse=True)
+    return cumulated([gain(grades.get(document, 0)) for document in ranked]) / cumulated(ideal)
+
+
+def _small_grades(qrels: Mapping[str, Mapping[str, int]], queries: Mapping[str, object], measure: Any) -> Any:
+    """Judgments for the package: relevant or not where a measure asks no more, else as they are, if that is safe."""
+    if measure.NAME in ("RR", "R", "P", "AP") and "rel" not in measure.params:
+        return {query: {document: int(grade > 0) for document, grade in qrels[query].items()} for query in queries}
+    highest = max((abs(grade) for query in queries for grade in qrels[query].values()), default=0)
+    if highest > _LARGEST_GRADE:
+        raise InvalidInput(f"a grade is {highest}; {measure} takes grades up to {_LARGEST_GRADE}")
+    return {query: dict(qrels[query]) for query in queries}
 
 
 def paired_test(a: Mapping[str, float], b: Mapping[str, float], permutations: int = 20_000, seed: int = 0) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,7 @@ def run_evaluation(
     *,
     baseline: str | None = None,
     name: str = "",
+    without_own: bool = False,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Evaluation:
     """Search every judged query with every system, and measure.
@@ -128,6 +129,8 @@ def run_evaluation(
         systems: names out of ``SYSTEMS``; None means all that the database has the indexes for.
         baseline: which of them the others are tested against; None means the first.
         name: of the collection, for reports.
+        without_own: leave out of a query's results the document with the query's own id, as BEIR does: in some of its
+            folders (ArguAna, Quora) the queries are documents too, and would find themselves.
         advance: called with the number of searches that are done.
 
     Raises:
@@ -148,7 +151,8 @@ def run_evaluation(
     measures = measures_for(qrels)
     probability = _document_probability(db)
     stats = db.stats()
-    searched = {system: _search_all(db, system, judged, advance) for system in chosen}
+    own = frozenset(query for query in judged if query in db) if without_own else frozenset[str]()
+    searched = {system: _search_all(db, system, judged, own, advance) for system in chosen}
     scores = {system: score_run(qrels, run, measures) for system, (run, _) in searched.items()}
     results: list[System] = []
     for system, (run, terms) in searched.items():
@@ -175,7 +179,7 @@ def run_evaluation(
         systems=tuple(results),
         baseline=baseline,
         document_terms=float(probability.sum()),
-        notes=tuple(_notes(db, queries, qrels)),
+        notes=tuple(_notes(db, queries, qrels, len(own))),
     )
 
 
@@ -261,13 +265,14 @@ def _ranks(results: Mapping[str, float]) -> dict[str, int]:
 
 
 def _search_all(
-    db: SpladeLite, system: str, queries: Mapping[str, str], advance: Callable[[int], object]
+    db: SpladeLite, system: str, queries: Mapping[str, str], own: Set[str], advance: Callable[[int], object]
 ) -> tuple[Run, list[Mapping[int, float]]]:
+    """The results of all queries, and their terms; ``own`` are the queries that are not to find their own id."""
     run: Run = {}
     terms: list[Mapping[int, float]] = []
     for query, text in queries.items():
-        hits = db.search(text, k=DEPTH, **SYSTEMS[system])
-        run[query] = {hit.id: hit.score for hit in hits}
+        hits = db.search(text, k=DEPTH + (query in own), **SYSTEMS[system])
+        run[query] = {hit.id: hit.score for hit in hits if query not in own or hit.id != query}
         terms.append(hits[0].query if hits else {})
         advance(1)
     return run, terms
@@ -318,7 +323,7 @@ def _has(db: SpladeLite, mode: str) -> bool:
     return True
 
 
-def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels) -> list[str]:
+def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels, own: int) -> list[str]:
     documents = {document for grades in qrels.values() for document in grades}
     unknown = sum(document not in db for document in documents)
     counted = (
@@ -329,5 +334,6 @@ def _notes(db: SpladeLite, queries: Mapping[str, str], qrels: Qrels) -> list[str
             sum(not any(grade > 0 for grade in grades.values()) for grades in qrels.values()),
             "judged queries have no relevant document: they count as 0",
         ),
+        (own, "queries are documents too: the document with the query's own id is left out of its results, as in BEIR"),
     )
     return [f"{count} {text}" for count, text in counted if count]

@@ -10,6 +10,7 @@ SQLite's locks do not survive a fork: the parent's connections are closed before
 from __future__ import annotations
 
 import math
+import os
 import struct
 import threading
 import time
@@ -22,8 +23,8 @@ import apsw
 
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
-from spladelite.file.guard import FileKey, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network
+from spladelite.file.guard import FileKey, file_key, protect, release
+from spladelite.file.paths import check_path, immutable_uri, on_network, resolved
 from spladelite.file.sqlite import (
     Clock,
     fetch,
@@ -45,12 +46,19 @@ Durability = Literal["full", "fast"]
 _STRANGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
 
 
+_WHO_DELETES = (
+    "Only SQLite may delete it; another copy of SQLite in this process does, when it closes the file: "
+    "use db.sql() instead, or another process"
+)
+
+
 class _Seat:
     """A thread's connections. When the thread is gone, the next new one takes its seat."""
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.connection: apsw.Connection | None = None
+        self.log: FileKey | None = None  # the log that `connection` writes to
         self.guest: apsw.Connection | None = None  # runs the user's SQL
         self.clock = Clock()
         self.depth = 0  # calls that use it, one inside the other
@@ -82,8 +90,9 @@ class Connections:
         upgrade: schema.Upgrade,
         indexes: Callable[[apsw.Connection], set[str]],
     ) -> None:
-        self.path = path
         self.memory = path == ":memory:"
+        # Once and for all: threads open it later, when the process may be in another folder, or a link lead elsewhere.
+        self.path = path if self.memory else resolved(path)
         self.read_only = read_only or immutable
         self.frozen = ""  # why the file, although it could be written, must not be
         self.closed = False
@@ -93,14 +102,15 @@ class Connections:
         self._create = create
         self._upgrade = upgrade
         self._indexes = indexes
+        self._network = False
         self._warned = False
         self._torn = False  # the process was forked in the middle of a call
-        self._key: FileKey | None = None
+        self._key: FileKey | None = None  # which file was opened
         self._seats: list[_Seat] = []
         self._local = threading.local()
         self._new_locks()
         if not self.memory:
-            check_path(path, self.read_only, immutable)
+            check_path(self.path, self.read_only, immutable)
         forks.watch(self)
 
     # --- transactions ------------------------------------------------------------------------------------------------
@@ -125,14 +135,46 @@ class Connections:
     def write(self) -> Iterator[apsw.Connection]:
         """A write transaction: all of it or, after an exception, nothing of it."""
         self.require_writable()
-        with self._call() as (seat, connection):
+        with self._call() as (seat, _):
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                connection = self._begin_immediate(seat)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 self._roll_back(seat)
                 raise
+            self.require_same_file()
+            if not self._log_is_there(seat):
+                self._abandon(seat)
+                raise DatabaseError(
+                    f"the file {self.path}-wal was deleted while this call wrote to it, and what it wrote may be lost: "
+                    f"repeat the call. {_WHO_DELETES}"
+                )
+
+    def _begin_immediate(self, seat: _Seat) -> apsw.Connection:
+        """Begin to write, to the log that others read too: where ours was deleted, a new connection finds the other."""
+        for _ in range(3):
+            if seat.connection is None:
+                seat.connection = self._open(seat)
+            seat.connection.execute("BEGIN IMMEDIATE")
+            self.require_same_file()
+            if self._log_is_there(seat):
+                return seat.connection
+            self._abandon(seat)
+        raise DatabaseError(f"the file {self.path}-wal is deleted again and again. {_WHO_DELETES}")
+
+    def _log_is_there(self, seat: _Seat) -> bool:
+        """Whether the log that the connection writes to is the one that the next to open the file will read."""
+        return self.memory or file_key(f"{self.path}-wal") == seat.log
+
+    def _abandon(self, seat: _Seat) -> None:
+        """Close the connections whose log was deleted; what others wrote since must not be overwritten from it."""
+        with self._state:
+            for stale in self._seats:
+                if stale is seat or not stale.depth:
+                    if stale.connection is not None:
+                        stale.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    self._drop(stale)
 
     @contextmanager
     def outside_transaction(self) -> Iterator[apsw.Connection]:
@@ -159,7 +201,7 @@ class Connections:
         """
         with self._call(timeout) as (seat, connection):
             if not self.memory:
-                connection = seat.guest = seat.guest or self._open(seat.clock, guest=True)
+                connection = seat.guest = seat.guest or self._open(seat, guest=True)
             connection.authorizer = only_reading
             try:
                 yield connection
@@ -178,7 +220,7 @@ class Connections:
                 if timeout is not None:
                     seat.clock.deadline = time.monotonic() + timeout
                 if seat.connection is None:
-                    seat.connection = self._open(seat.clock)
+                    seat.connection = self._open(seat)
                 elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
                     self._roll_back(seat)
                 yield seat, seat.connection
@@ -241,25 +283,32 @@ class Connections:
 
     def _drop(self, seat: _Seat) -> None:
         """Close a connection that has seen an error of the disk; the next call opens another."""
-        if not self.memory and seat.connection is not None:
-            seat.connection.close(True)
-            seat.connection = None
+        if not self.memory:
+            for connection in (seat.guest, seat.connection):
+                if connection is not None:
+                    connection.close(True)
+            seat.guest = seat.connection = None
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
-    def _open(self, clock: Clock, guest: bool = False) -> apsw.Connection:
-        writes = not (self.read_only or guest)
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writes else apsw.SQLITE_OPEN_READONLY
+    def _open(self, seat: _Seat, guest: bool = False) -> apsw.Connection:
+        clock, writes = seat.clock, not (self.read_only or guest)
+        self.require_same_file()
+        flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
+        if writes and self._key is None:
+            flags |= apsw.SQLITE_OPEN_CREATE
         if self._immutable:
             connection = open_file(immutable_uri(self.path), flags | apsw.SQLITE_OPEN_URI)
         else:
             connection = open_file(self.path, flags)
         try:
             if self._key is None and not self.memory:
-                self._key = protect(self.path)
+                self._warn_of_missing_log(connection)
+                self._key = file_key(self.path) if self._immutable else protect(self.path)
             harden(connection, clock)
             if writes:
                 self._make_writable(connection, clock)
+                seat.log = file_key(f"{self.path}-wal")
             elif not schema.is_current(connection, self.path):
                 raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
             schema.check_schema(connection, self.path, self._indexes)
@@ -270,11 +319,33 @@ class Connections:
             raise
         return connection
 
+    def _warn_of_missing_log(self, connection: apsw.Connection) -> None:
+        """What a copy of an open file's main part alone looks like; also a file whose last user was another program."""
+        log = f"{self.path}-wal"
+        if os.path.exists(log):
+            return
+        complete, versions = connection.read("main", 0, 18, 2)
+        if complete and versions == b"\2\2" and not os.path.exists(log):
+            warnings.warn(
+                f"{self.path} says that it is open or was not closed, and its log {log} is not there. If it was copied "
+                f"while a program had it open, what was stored last is missing, perhaps all: copy it with "
+                f"`spladelite backup`, or close it first. If not, nothing is missing",
+                stacklevel=2,
+            )
+
+    def require_same_file(self) -> None:
+        """What the path names must stay the file that the first connection opened."""
+        if self._key is not None and self._key != file_key(self.path):
+            raise DatabaseError(
+                f"{self.path} is no longer the file that was opened: it was moved or deleted, or another was put in "
+                f"its place; close this handle, and open the file that you mean"
+            )
+
     def _make_writable(self, connection: apsw.Connection, clock: Clock) -> None:
         """Create or migrate; nothing is changed in a file that is not ours."""
         fresh = schema.is_empty(connection)
         current = not fresh and schema.is_current(connection, self.path)
-        if not fresh and not current:
+        if not fresh:  # before anything is changed
             schema.check_schema(connection, self.path, self._indexes)
         if not self.memory:
             self._use_journal(connection, clock)
@@ -301,7 +372,8 @@ class Connections:
         """Write-ahead log, or where there is no shared memory for it, a rollback journal that is truncated."""
         connection.pragma("journal_size_limit", LOG_LIMIT)
         mode = "delete"
-        if not on_network(self.path):
+        self._network = on_network(self.path)
+        if not self._network:
             with suppress(apsw.IOError):
                 mode = set_journal(connection, "WAL", clock)
         if mode == "wal":
@@ -335,9 +407,10 @@ class Connections:
             except BaseException:
                 self.closed = False
                 raise
-            if not self._close_seats() and not on_network(self.path):
+            if not self._close_seats() and not self._network:
                 leave_wal_later(self.path)
-        release(self._key)
+        if not self._immutable:
+            release(self._key)
 
     def _own_seat(self) -> _Seat | None:
         return getattr(self._local, "seat", None)
@@ -352,13 +425,18 @@ class Connections:
     def _close_seats(self) -> bool:
         """Whether that leaves one plain file, or there is none that this handle may write."""
         plain = True
+        gone = self._key is not None and self._key != file_key(self.path)
         own = self._own_seat()
         seats = [seat for seat in self._seats if seat is own or not seat.depth]
         for guest in [seat.guest for seat in seats if seat.guest is not None]:
             guest.close(True)
         connections = [seat.connection for seat in seats if seat.connection is not None]
         for i, connection in enumerate(connections):
-            if i == len(connections) - 1 and not self.read_only and not self.memory:
+            if gone:  # what was moved away is completed; what has its name now, and that one's log, are left alone
+                with suppress(apsw.Error):
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            elif i == len(connections) - 1 and not self.read_only and not self.memory:
                 plain = leave_wal(connection)
             connection.close(True)
         for seat in seats:

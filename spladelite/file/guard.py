@@ -1,10 +1,13 @@
-"""Keep a second copy of SQLite, and plain ``open()``, away from files that are open here.
+"""Keep other copies of SQLite in this process, and plain ``open()``, from undoing our locks.
 
 The standard library's ``sqlite3`` is another copy of SQLite than apsw's. When it closes a file, POSIX drops the locks
 that *this* process holds on it, apsw's included, and a commit can be lost silently (sqlite.org, "How To Corrupt An
-SQLite Database File", 2.2). Python raises an audit event before each such call; the hook refuses it in time.
+SQLite Database File", 2.2).
 
-A file is known by device and inode, so links and relative paths lead to it too.
+Two things are done. apsw's copy is given locks that nobody else in the process can drop (:func:`own_locks`), so that
+every other copy is to it what another process is. And Python raises an audit event before ``sqlite3.connect`` and
+``open``: where the file is open here, a hook refuses the one and warns of the other, which also helps where there are
+no such locks. A file is known by device and inode, so links and relative paths lead to it too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import warnings
 from collections import Counter
 from urllib.parse import unquote, urlsplit
 
+import apsw
+
 from spladelite.errors import DatabaseError
 
 FileKey = tuple[int, int]
@@ -25,10 +30,28 @@ _lock = threading.RLock()  # a collected handle may release its file while this 
 _installed = False
 
 
+def own_locks() -> bool:
+    """Give SQLite locks of open file descriptions in place of locks of the process; whether the system has them."""
+    try:
+        from spladelite.file._locks import calls as addresses
+    except ImportError:  # Windows, where locks belong to handles anyway, or an installation without a compiler
+        return False
+    calls: dict[str, int] = addresses()
+    if calls:
+        vfs = apsw.VFS("spladelite-locks", "unix")
+        for name, address in calls.items():
+            vfs.xSetSystemCall(name, address)
+        vfs.unregister()
+    return bool(calls)
+
+
+OWN_LOCKS = own_locks()
+
+
 def protect(path: str) -> FileKey | None:
     """Guard an existing file until :func:`release` is called with the result as often as this."""
     global _installed
-    key = _key(path)
+    key = file_key(path)
     if key is not None:
         with _lock:
             _open_files[key] += 1
@@ -49,10 +72,11 @@ def release(key: FileKey | None) -> None:
 
 def is_protected(path: str) -> bool:
     """Whether the file is open in SpladeLite, in this process."""
-    return _key(path) in _open_files
+    return file_key(path) in _open_files
 
 
-def _key(path: str | bytes) -> FileKey | None:
+def file_key(path: str | bytes) -> FileKey | None:
+    """Which file the path names now; None if there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -68,7 +92,7 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
     path = os.fsdecode(args[0])
     if event == "sqlite3.connect" and path.startswith("file:"):
         path = unquote(urlsplit(path).path)
-    if _key(path) not in _open_files:
+    if file_key(path) not in _open_files:
         return
     if event == "sqlite3.connect":
         raise DatabaseError(

@@ -17,6 +17,14 @@ from spladelite.file.guard import is_protected
 _NETWORK = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs"))
 
 
+def resolved(path: str) -> str:
+    """The absolute path of the file itself, wherever the process goes and whatever becomes of links."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError) as error:
+        raise NotADatabase(f"{path!r} cannot be opened: {error}") from error
+
+
 def check_path(path: str, read_only: bool, immutable: bool) -> None:
     """Refuse what cannot be a database, in words that SQLite does not have."""
     try:
@@ -86,12 +94,17 @@ def on_network(path: str) -> bool:
 
 
 @contextmanager
-def replacing(target: str) -> Iterator[str]:
+def replacing(target: str, overwrite: bool = False) -> Iterator[str]:
     """A temporary path beside ``target``; on success it is synced and takes ``target``'s place in one step.
 
-    A symbolic link is followed: the file that it names is replaced.
+    A symbolic link is followed: the file that it names is replaced. An empty file counts as none.
+
+    Raises:
+        InvalidInput: there is a file, and not ``overwrite``; or somebody has it open.
     """
     target = os.path.realpath(target)
+    if not overwrite:
+        _refuse_existing(target)
     if is_protected(target):
         raise InvalidInput(f"{target} is open in SpladeLite; close it, or give another path")
     if left := _unfinished(target):
@@ -104,12 +117,27 @@ def replacing(target: str) -> Iterator[str]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        if not overwrite:
+            _refuse_existing(target)
+        try:
+            os.replace(temporary, target)
+        except PermissionError as error:  # Windows, where a file that somebody has open cannot be replaced
+            raise InvalidInput(
+                f"{target} cannot be replaced ({error.strerror}): is it open in another program? Close it, or give "
+                f"another path"
+            ) from error
         sync_folder(target)
     finally:
         for leftover in (temporary, f"{temporary}-journal", f"{temporary}-wal", f"{temporary}-shm"):
             with suppress(OSError):
                 os.unlink(leftover)
+
+
+def _refuse_existing(target: str) -> None:
+    if os.path.exists(target) and os.path.getsize(target):
+        raise InvalidInput(
+            f"{target} exists already; give another path, or overwrite=True (--force on the command line) to replace it"
+        )
 
 
 def sync_folder(path: str) -> None:

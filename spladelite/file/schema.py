@@ -26,6 +26,17 @@ _STATISTICS = frozenset(
 )
 
 
+# What a user may add beside our tables, and how SQLite begins its text in the schema.
+_OWN = {
+    "table": ("CREATE TABLE ",),
+    "index": ("CREATE INDEX ", "CREATE UNIQUE INDEX ", ""),
+    "view": ("CREATE VIEW ",),
+    "trigger": ("CREATE TRIGGER ",),
+}
+# A table or view with such a name would be read by our own statements.
+_FUNCTIONS = frozenset(("carray", "dbstat", "json_each", "json_tree", "jsonb_each", "jsonb_tree", "splade", "topk"))
+
+
 def is_empty(connection: apsw.Connection) -> bool:
     """Whether the file has no schema yet, ours or anybody's."""
     return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").get
@@ -80,6 +91,12 @@ def migrate(connection: apsw.Connection, path: str, upgrade: Upgrade) -> None:
     """Bring a file of an older format, whose schema was checked, up to the current one, inside a write transaction."""
     steps = migrations()
     version = connection.pragma("user_version")
+    new = {name for _, name, *_ in _expected_schema(len(steps)) - _expected_schema(version)}
+    taken = new.intersection(name for _, name, *_ in own_objects(connection))
+    if taken:
+        raise NotADatabase(
+            f"the new format needs the name {min(taken)!r}, which something of yours has: rename or drop it"
+        )
     for step in steps[version:]:
         connection.execute(step)
     if version < upgrade.format:
@@ -95,15 +112,55 @@ def check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw
     """
     found, expected = _schema(connection), _expected_schema(connection.pragma("user_version"))
     missing, extra = expected - found, found - expected - _STATISTICS
-    if not missing and extra and all(kind == "index" for kind, *_ in extra):
-        allowed = indexes(connection)
-        extra = {row for row in extra if row[3] not in allowed}
-    if missing or extra:
-        names = ", ".join(sorted({str(name) for _, name, *_ in missing | extra})[:5])
+    if missing:
+        names = ", ".join(sorted({str(name) for _, name, *_ in missing})[:5])
         raise NotADatabase(
             f"{path} does not have the schema of a SpladeLite database (differs in: {names}); "
             f"open it with another tool, or restore a backup"
         )
+    if any(kind == "index" and table in _names(expected) for kind, _, table, _ in extra):
+        allowed = indexes(connection)
+        extra = {row for row in extra if row[3] not in allowed}
+    for kind, name, table, sql in sorted(extra, key=repr):
+        if reason := _touches_ours(connection, expected, kind, name, table, sql):
+            raise NotADatabase(
+                f"{path} has a schema that is not only SpladeLite's: the {kind} {name!r} {reason}. Tables, views and "
+                f"indexes of your own may stand beside ours; this one does not: with another tool, "
+                f'DROP {kind.upper()} "{name}", or keep it in a file of its own and ATTACH that in db.sql()'
+            )
+
+
+def own_objects(connection: apsw.Connection) -> list[SchemaRow]:
+    """What a user keeps in the file beside our tables, in the order in which it can be made again."""
+    expected = _names(_expected_schema(connection.pragma("user_version")))
+    rows = connection.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite^_%' ESCAPE"
+        " '^' ORDER BY type = 'trigger', type = 'view', type = 'index', rowid"
+    ).fetchall()
+    return [(str(kind), str(name), str(table), str(sql)) for kind, name, table, sql in rows if table not in expected]
+
+
+def _names(schema: frozenset[SchemaRow]) -> set[str]:
+    return {name for _, name, *_ in schema}
+
+
+def _touches_ours(
+    connection: apsw.Connection, expected: frozenset[SchemaRow], kind: str, name: str, table: str, sql: str
+) -> str:
+    """Why something in the schema cannot stand beside our tables; empty if it can."""
+    if not all(isinstance(text, str) for text in (kind, name, table, sql)) or kind not in _OWN:
+        return "is of no known kind"
+    ours = {other.lower() for other in _names(expected)}
+    if kind in ("index", "trigger") and table.lower() in ours:
+        return f"belongs to our table {table!r}"
+    if name.lower() in ours | _FUNCTIONS or name.lower().startswith(("pragma_", "splade_")):
+        return "has a name of ours"
+    virtual = (
+        kind == "table" and not connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).get
+    )
+    if virtual or not sql.startswith(_OWN[kind]):
+        return "is virtual: opening it would run another module's code"
+    return ""
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +93,11 @@ def fetch(connection: apsw.Connection, sql: str, args: Any = None) -> list[Any]:
     return connection.execute(sql, args).fetchall()
 
 
+def quoted(name: str) -> str:
+    """A name of the schema, as it stands in a statement."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def int_array(values: Sequence[int] | NDArray[np.int64]) -> Any:
     """Numbers for ``carray(?)`` in a statement; at least one."""
     return apsw.carray(np.ascontiguousarray(values, np.int64))
@@ -124,7 +131,14 @@ def translated(path: str) -> Iterator[None]:
     except apsw.ReadOnlyError as error:
         raise ReadOnly(f"{path} cannot be written: {error}; {_NOT_CLOSED}") from error
     except apsw.CantOpenError as error:
-        raise NotADatabase(f"{path} cannot be opened: {error}; may you read it? {_NOT_CLOSED}") from error
+        if not os.access(path, os.R_OK):
+            raise NotADatabase(f"{path} cannot be opened: {error}; may you read it? {_NOT_CLOSED}") from error
+        if _out_of_descriptors():
+            raise _too_many_files(path) from error
+        raise NotADatabase(
+            f"{path} cannot be opened: {error}; is its folder there, can it be written, and are few enough files open? "
+            f"{_NOT_CLOSED}"
+        ) from error
     except apsw.FullError as error:
         raise DatabaseError(f"{path}: no space left to write; nothing of this call was stored") from error
     except apsw.TooBigError as error:
@@ -134,13 +148,35 @@ def translated(path: str) -> Iterator[None]:
             f"{path}: SQLite ran out of memory; if there is enough, a damaged row claims too much: run check()"
         ) from error
     except apsw.Error as error:
+        if isinstance(error, apsw.IOError) and _out_of_descriptors():
+            raise _too_many_files(path) from error
         raise DatabaseError(f"{path}: {error}") from error
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise _too_many_files(path) from error
+        raise
     except UnicodeDecodeError as error:
         raise CorruptIndex(f"{path} holds text that is not UTF-8: {error}") from error
     except UnicodeEncodeError as error:
         raise InvalidInput(f"text that is not valid Unicode (a lone surrogate): {error}") from error
     except OverflowError as error:
         raise InvalidInput(f"a number that does not fit 64 bits: {error}") from error
+
+
+def _out_of_descriptors() -> bool:
+    """Whether this process can open one more file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
+
+
+def _too_many_files(path: str) -> DatabaseError:
+    return DatabaseError(
+        f"{path}: too many open files: the process has no file descriptor left. Each thread that uses a database needs "
+        f"two, a database two more; close some, or raise the limit (ulimit -n)"
+    )
 
 
 def harden(connection: apsw.Connection, clock: Clock) -> None:

@@ -9,6 +9,7 @@ A stored impact is never 0: a term that is in the vector stays in the index.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,19 @@ def quantize(vectors: SparseVectors) -> QuantizedVectors:
         vectors.terms,
         np.clip(impacts, 1, MAX_IMPACT).astype(np.uint8),
         scales,
+    )
+
+
+def stack(parts: Sequence[QuantizedVectors]) -> QuantizedVectors:
+    """The rows of all parts, at least one, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    return QuantizedVectors(
+        np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
+        np.concatenate([part.terms for part in parts]),
+        np.concatenate([part.impacts for part in parts]),
+        np.concatenate([part.scales for part in parts]),
     )
 
 

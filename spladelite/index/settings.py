@@ -89,7 +89,9 @@ class Settings:
         ):
             raise InvalidInput(f"min_weight is {min_weight!r}; give a number of at least 0")
         for name, size in (("tail_size", tail_size), ("segment_size", segment_size)):
-            if size is not None and (not isinstance(size, int) or not 1 <= size <= MAX_SEGMENT):
+            if size is not None and (
+                isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SEGMENT
+            ):
                 raise InvalidInput(f"{name} is {size!r}; give an int from 1 to {MAX_SEGMENT}")
         if bm25 is not None and not isinstance(bm25, bool):
             raise InvalidInput(f"bm25 is {bm25!r}; give True, False or None")

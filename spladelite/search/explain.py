@@ -11,6 +11,7 @@ from spladelite.documents.table import DOCUMENT_COLUMNS, Stored, read_document
 from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import int_array
 from spladelite.index.passages import Layout
+from spladelite.index.quantize import QuantizedVectors
 from spladelite.records import Explanation, Passage, Term, TermMatch, Tokens
 from spladelite.search.document_score import read_document_vectors
 
@@ -50,26 +51,55 @@ def explain(
     )
     if not len(passages):
         raise CorruptIndex(f"document {stored.doc_id} (id {document.id!r}) has no passages; run check(repair=True)")
-    weight_of = np.zeros(layout.vocabulary_size)
-    weight_of[list(query)] = list(query.values())
-    vectors = passages.vectors
-    weights = vectors.impacts * np.repeat(vectors.scales.astype(np.float64), np.diff(vectors.indptr))
-    contributions = weight_of[vectors.terms] * weights
-    rows = np.repeat(np.arange(len(passages)), np.diff(vectors.indptr))
-    scores = np.bincount(rows, contributions, len(passages))
+    spans = {
+        passage_id: (start, end)
+        for passage_id, start, end in connection.execute(
+            "SELECT passage_id, start_char, end_char FROM passage WHERE passage_id BETWEEN ? AND ?",
+            (stored.doc_id, stored.doc_id + stored.passages - 1),
+        )
+    }
+    return explanation(
+        document.id,
+        document.text,
+        [spans[passage_id] for passage_id in passages.passage_ids.tolist()],
+        passages.vectors,
+        query,
+        query_tokens,
+        tokenize,
+        lambda term_ids: read_terms(connection, term_ids),
+    )
+
+
+def explanation(
+    id: str,
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    vectors: QuantizedVectors,
+    query: Mapping[int, float],
+    query_tokens: Collection[int],
+    tokenize: Callable[[str], Tokens],
+    names: Callable[[Collection[int]], Mapping[int, str]],
+) -> Explanation:
+    """The contributions of the best of a document's passages, given with their spans and vectors."""
+    sizes = np.diff(vectors.indptr)
+    wanted = np.array(sorted(query), np.int64)
+    place = np.searchsorted(wanted, vectors.terms)
+    known = wanted[np.minimum(place, len(wanted) - 1)] == vectors.terms if len(wanted) else np.zeros(len(place), bool)
+    query_weights = np.array([query[term] for term in wanted.tolist()] or [0.0])
+    weights = vectors.impacts * np.repeat(vectors.scales.astype(np.float64), sizes)
+    contributions = np.where(known, query_weights[np.minimum(place, len(query_weights) - 1)] * weights, 0.0)
+    rows = np.repeat(np.arange(len(vectors)), sizes)
+    scores = np.bincount(rows, contributions, len(vectors))
     best = int(np.argmax(scores))
-    start, end = connection.execute(
-        "SELECT start_char, end_char FROM passage WHERE passage_id = ?", (int(passages.passage_ids[best]),)
-    ).get
-    passage = Passage(document.text[start:end], start, end)
+    passage = Passage(text[slice(*spans[best])], *spans[best])
     entries = np.flatnonzero((rows == best) & (contributions > 0))
     entries = entries[np.lexsort((vectors.terms[entries], -contributions[entries]))]
     term_ids = vectors.terms[entries].tolist()
-    names = read_terms(connection, term_ids)
+    term_names = names(term_ids)
     in_passage = set(tokenize(passage.text).term_ids.tolist())
     matches = tuple(
         TermMatch(
-            names[term_id],
+            term_names[term_id],
             query[term_id],
             float(weights[entry]),
             float(contributions[entry]),
@@ -79,7 +109,7 @@ def explain(
         )
         for term_id, entry in zip(term_ids, entries.tolist(), strict=True)
     )
-    return Explanation(document.id, float(scores[best]), passage, matches)
+    return Explanation(id, float(scores[best]), passage, matches)
 
 
 def highlight(
@@ -124,10 +154,14 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tuple[int, int, bool]]:
     words: list[tuple[int, int, bool]] = []
     for term_id, start, end in zip(tokens.term_ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True):
+        if end == start:
+            continue
         matters = term_id in strong
-        if words and words[-1][1] >= start and passage[start:end].isalnum() and passage[start - 1 : start].isalnum():
-            begin, _, earlier = words[-1]
-            words[-1] = (begin, end, earlier or matters)
+        begin, last, earlier = words[-1] if words else (0, 0, False)
+        # Tokens may share characters (a Hangul syllable is several, once it is decomposed): they are of one word.
+        joined = passage[start:end].isalnum() and passage[start - 1 : start].isalnum()
+        if words and (start < last or (start == last and joined)):
+            words[-1] = (min(begin, start), max(last, end), earlier or matters)
         else:
             words.append((start, end, matters))
     return words

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, WrongType
+from spladelite.index.quantize import LARGEST_WEIGHT
 
 FUSIONS = ("convex", "rrf")
 RRF_CONSTANT = 60
@@ -87,7 +88,7 @@ def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
     Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
     half; beside two others half of that. The others share the rest. A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
-    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/fusion.py).
+    queries equal weights lose up to 0.07 nDCG@10 against the best part, this rule at most 0.01 (benchmarks/LOG.md).
     """
     others = [name for name in parts if name != "bm25"]
     if not others:
@@ -97,7 +98,7 @@ def default_weights(parts: Sequence[str], words: int) -> dict[str, float]:
 
 
 def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
-    """A caller's ``weights=``: finite numbers, at least 0, for some of the parts, not all 0. Others are not asked.
+    """A caller's ``weights=``: numbers from 0 to ``LARGEST_WEIGHT``, for some of the parts, which alone are asked.
 
     Raises:
         InvalidInput, WrongType: what was given and what the parts are.
@@ -111,8 +112,9 @@ def check_weights(weights: object, parts: Sequence[str]) -> dict[str, float]:
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
             raise WrongType(f"weights[{name!r}] is of type {type(weight).__name__}; give a number")
-        if not np.isfinite(weight) or weight < 0:
-            raise InvalidInput(f"weights[{name!r}] is {weight}; give a finite number, 0 or more")
+        exact = weight.item() if isinstance(weight, np.number) else weight  # float16 cannot hold the limit
+        if not 0 <= exact <= LARGEST_WEIGHT:
+            raise InvalidInput(f"weights[{name!r}] is {weight!s:.60}; give a number from 0 to {LARGEST_WEIGHT:g}")
     if not any(weights.values()):
         raise InvalidInput(f"all weights are 0; give at least one of {names} a weight above 0")
     return {name: float(weights[name]) for name in parts if name in weights}

@@ -74,6 +74,8 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
         )
         return _show_words(view, query, doc_ids), scores
     if tuple(parts) == ("dense",):
+        if request.matching is not None:
+            searcher.allowed(view, request.matching)  # counts the entries of the indexes that it uses
         _, passage_ids, scores = _dense(view, request, query, request.k)
         return _above(request, passage_ids, scores)
     candidates = _candidates(searcher, view, request, parts, query)
@@ -88,7 +90,7 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
 def _above(request: Request, passage_ids: Ids, scores: Floats) -> Result:
     if request.min_score is None:
         return passage_ids, scores
-    kept = scores >= request.min_score
+    kept = scores >= np.float64(request.min_score)  # which no float32 need hold
     return passage_ids[kept], scores[kept]
 
 
@@ -311,24 +313,24 @@ def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None
     """The passage of each document with the most of the query's words: the first, or ``shown`` where none has one."""
     if not len(doc_ids):
         return doc_ids
-    rows = fetch(
-        view.connection,
-        "SELECT p.passage_id, p.start_char, p.end_char, d.doc_id, d.text FROM carray(?) c"
-        " CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1"
-        " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1",
+    count = analyzer(view.snapshot.meta.layout.language).count
+    best: dict[int, int] = {}
+    # One text at a time, and each once: a document may have thousands of passages.
+    for doc_id, text in view.connection.execute(
+        "SELECT d.doc_id, d.text FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value AND d.passages > 1",
         (int_array(doc_ids),),
-    )
-    counts = analyzer(view.snapshot.meta.layout.language).count([text[start:end] for _, start, end, _, text in rows])
-    wanted = np.isin(counts.terms, query.word_ids)
-    best: dict[int, tuple[int, int]] = {}
-    for i, (passage_id, _, _, doc_id, _) in enumerate(rows):
-        count = int(np.count_nonzero(wanted[counts.indptr[i] : counts.indptr[i + 1]]))
-        best[doc_id] = max(best.get(doc_id, (0 if shown is not None else -1, 0)), (count, -passage_id))
+    ):
+        spans = fetch(
+            view.connection,
+            "SELECT p.passage_id, p.start_char, p.end_char FROM document d"
+            " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1 WHERE d.doc_id = ?",
+            (doc_id,),
+        )
+        counts = count([text[start:end] for _, start, end in spans])
+        wanted = np.concatenate(([0], np.cumsum(np.isin(counts.terms, query.word_ids))))
+        found = wanted[counts.indptr[1:]] - wanted[counts.indptr[:-1]]
+        if len(found) and (found.any() or shown is None):
+            best[doc_id] = spans[int(np.argmax(found))][0]
     otherwise = doc_ids if shown is None else shown
-    return np.array(
-        [
-            -best[doc_id][1] if best.get(doc_id, (0, 0))[1] else passage_id
-            for doc_id, passage_id in zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
-        ],
-        np.int64,
-    )
+    pairs = zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
+    return np.array([best.get(doc_id, passage_id) for doc_id, passage_id in pairs], np.int64)

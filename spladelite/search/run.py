@@ -55,13 +55,17 @@ class _Moved(Exception):
 
 def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank | None, rerank_top: int) -> list[Hit]:
     """The hits of one query, best first; with ``rerank`` in the order of its scores."""
+    if rerank is not None and not callable(rerank):
+        raise WrongType(
+            f"rerank is of type {type(rerank).__name__}; give a function of the query and a list of passages"
+        )
     if rerank is None:
         return _until_it_stays(lambda: _hits(index, request, *_encode(index, request, [query])))
     if request.diversity or not request.text:
         raise InvalidInput("rerank= orders passages by their texts alone; leave diversity and text=False out")
     found = replace(request, k=max(request.k, rerank_top), offset=0)
     hits = _until_it_stays(lambda: _hits(index, found, *_encode(index, found, [query])))
-    return _reranked(rerank, query, hits, request.k)[request.offset :]
+    return reranked(rerank, query, hits, request.k)[request.offset :]
 
 
 def search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
@@ -223,7 +227,7 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         return hybrid.explain_parts(explanation, index.searcher, view, request, parts, found, stored.doc_id)
 
 
-def _reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
+def reranked(rerank: Rerank, query: object, hits: list[Hit], k: int) -> list[Hit]:
     """The hits in the order of a cross-encoder's scores for (query, passage), best first, the k best.
 
     Raises:

@@ -22,7 +22,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.documents.filters import matching_among, matching_doc_ids
+from spladelite.documents.filters import Filter, matching_among, matching_doc_ids
+from spladelite.documents.metadata_index import count_entries
 from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
@@ -221,6 +222,7 @@ class Searcher:
         self._segments: dict[int, Segment] = {}
         self._local = threading.local()
         self._commits = 0
+        self._counted = False
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Register ``topk`` on a new connection."""
@@ -291,9 +293,16 @@ class Searcher:
                 yield _merged(*running.popleft())
 
     def _allowed(self, view: View, request: Request) -> Allowed | None:
-        matching = request.matching
-        if matching is None:
-            return None
+        return None if request.matching is None else self.allowed(view, request.matching)
+
+    def allowed(self, view: View, matching: Filter) -> Allowed:
+        """The living passages of the documents that match, as a mask for each segment.
+
+        Before a handle's first filter, the entries of the indexes that filters use are counted.
+        """
+        if not self._counted:
+            count_entries(view.connection, view.snapshot.documents)
+            self._counted = True
         return view.snapshot.allowed(matching, lambda: matching_doc_ids(view.connection, matching))
 
 

@@ -7,14 +7,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spladelite.arguments import check_unicode
-from spladelite.errors import InvalidInput, WrongType
+from spladelite.errors import InvalidInput, NotADatabase, WrongType
 from spladelite.evaluation import beir
+from spladelite.evaluation.feedback import judged_by_users, needs_feedback
 from spladelite.evaluation.trec import Qrels
-from spladelite.training.examples import Example, read_examples
+from spladelite.training.examples import Example, kind_of, read_examples
+
+if TYPE_CHECKING:
+    from spladelite.database import SpladeLite
 
 __all__ = ["Example", "TrainingData", "Validation", "as_collection", "hold_out", "read_examples", "read_training_data"]
 
@@ -32,11 +37,13 @@ class Validation:
         queries: ``{id: text}``, each with a relevant document in ``corpus``.
         corpus: ``{id: text}``, what is searched.
         qrels: ``{query id: {document id: grade}}``.
+        without_own: no query is to find the document with its own id, as in a BEIR folder.
     """
 
     queries: dict[str, str]
     corpus: dict[str, str]
     qrels: Qrels
+    without_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +69,13 @@ def read_training_data(
     validation: str | os.PathLike[str] | float | None = None,
     seed: int = 0,
 ) -> TrainingData:
-    """Examples and validation queries of a file or of a BEIR folder with ``qrels/train.tsv``.
+    """Examples and validation queries of a file, a BEIR folder with ``qrels/train.tsv``, or a database's feedback.
 
-    In a BEIR folder each pair of a query and a document judged above 0 is an example; the documents that are judged 0
-    for the query are its negatives.
+    In a BEIR folder, and in a database, each pair of a query and a document judged above 0 is an example; the documents
+    that are judged 0 for the query are its negatives.
 
     Args:
-        source: a .jsonl or .tsv file (also .gz), or a BEIR folder.
+        source: a .jsonl or .tsv file (also .gz), a BEIR folder, or a SpladeLite database, which is only read.
         validation: where the validation queries come from. A path: a BEIR folder's dev split, or a file of examples. A
             number: this share of the training queries, chosen at random, at most 200. None: the source's dev split if
             there is one, else a tenth of its queries, at least 20 and at most 200, but never more than half of them.
@@ -87,6 +94,9 @@ def read_training_data(
     notes: list[str] = []
     if folder.is_dir():
         train = _read_split(folder, "train")
+        examples = _examples_of(train, os.fspath(source), notes)
+    elif kind_of(source) is None:
+        train = _read_database(source)
         examples = _examples_of(train, os.fspath(source), notes)
     else:
         examples = list(read_examples(source))
@@ -132,11 +142,38 @@ def as_collection(examples: Sequence[Example], corpus: Sequence[str] = ()) -> Va
     return Validation({id: text for text, id in queries.items()}, {id: text for text, id in documents.items()}, qrels)
 
 
+# --- databases -------------------------------------------------------------------------------------------------------
+
+
+def _read_database(path: str | os.PathLike[str]) -> Validation:
+    """All documents, and what users found useful among them."""
+    from spladelite.database import SpladeLite
+
+    try:
+        db = SpladeLite(path, read_only=True)
+    except NotADatabase as error:
+        raise InvalidInput(
+            f"{error}; training files are named .jsonl or .tsv, also with .gz, and a folder is a BEIR folder"
+        ) from error
+    with db:
+        queries, judgments = needs_feedback(db)
+        return Validation(queries, dict(db.sql("SELECT id, text FROM document ORDER BY doc_id")), judgments)
+
+
+def feedback_examples(db: SpladeLite) -> tuple[Example, ...]:
+    """An example for each document that users found useful for a query, with those that they did not; maybe none."""
+    queries, judgments = judged_by_users(db)
+    ids = {id for grades in judgments.values() for id in grades}
+    corpus = {id: document.text for id in ids if (document := db.get(id)) is not None}
+    return tuple(_examples_of(Validation(queries, corpus, judgments), db.path, [])) if queries else ()
+
+
 # --- BEIR folders ----------------------------------------------------------------------------------------------------
 
 
 def _read_split(folder: Path, split: str) -> Validation:
-    found = Validation(beir.read_queries(folder), dict(beir.read_corpus(folder)), beir.read_judgments(folder, split))
+    queries, corpus = beir.read_queries(folder), dict(beir.read_corpus(folder))
+    found = Validation(queries, corpus, beir.read_judgments(folder, split), without_own=True)
     for kind, texts in (("query", found.queries), ("document", found.corpus)):
         for id, text in texts.items():
             check_unicode(text, f"{folder}: {kind} {id!r}")
@@ -240,7 +277,7 @@ def limited(judged: Validation, seed: int) -> Validation:
         text = judged.corpus[others[i]]
         if not any(holds(text, answer) for answer in answers):  # else it answers as well, and nobody has judged it
             documents[others[i]] = text
-    return Validation({id: judged.queries[id] for id in ids}, documents, qrels)
+    return Validation({id: judged.queries[id] for id in ids}, documents, qrels, judged.without_own)
 
 
 def holds(text: str, answer: str) -> bool:

@@ -51,6 +51,13 @@ class Example:
     scores: tuple[float, ...] | None = None
 
 
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """``".jsonl"`` or ``".tsv"``, by the file's name; None for another name."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    kind = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
+    return kind[0] if kind in ([".jsonl"], [".tsv"]) else None
+
+
 def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
     """The examples of a file, in order; the whole file is checked.
 
@@ -60,19 +67,19 @@ def read_examples(path: str | os.PathLike[str]) -> tuple[Example, ...]:
             on every line, a key ``label``, or a last line that is cut off; names the line.
     """
     place = os.fspath(path)
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    kind = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
-    if kind not in ([".jsonl"], [".tsv"]):
+    kind = kind_of(path)
+    if kind is None:
         raise InvalidInput(
-            f"{place}: training files are named .jsonl or .tsv, also with .gz; a folder is a BEIR folder"
+            f"{place}: training files are named .jsonl or .tsv, also with .gz; a folder is a BEIR folder, and a "
+            "SpladeLite database has its users' feedback"
         )
     examples: list[Example] = []
     places: list[str] = []  # of each example: its line
     first: dict[bool, str] = {}  # the first line with scores, and the first without
     try:
-        with gzip.open(path, "rb") if suffixes[-1] == ".gz" else open(path, "rb") as file:
+        with gzip.open(path, "rb") if place.lower().endswith(".gz") else open(path, "rb") as file:
             lines = ((f"{place}:{number}", line) for number, line in _lines(file, place) if line.strip(" \r\n"))  # type: ignore[arg-type]
-            for here, found in _json_rows(lines) if kind == [".jsonl"] else _tsv_rows(lines):
+            for here, found in _json_rows(lines) if kind == ".jsonl" else _tsv_rows(lines):
                 examples.extend(found)
                 places.extend(here for _ in found)
                 first.setdefault(found[0].scores is not None, here)

@@ -47,7 +47,7 @@ def measure(encoder: Encoder, judged: Validation, system: str = "splade", *, min
 
     with SpladeLite(":memory:", model=encoder, min_weight=min_weight, bm25=False) as db:
         db.add(judged.corpus.values(), ids=judged.corpus.keys(), progress=False)
-        evaluation = run_evaluation(db, judged.queries, judged.qrels, [system])
+        evaluation = run_evaluation(db, judged.queries, judged.qrels, [system], without_own=judged.without_own)
     found = evaluation.system(system)
     assert found.flops is not None  # both are known of sparse systems
     assert found.query_terms is not None

@@ -86,7 +86,7 @@ def mine(
                 for i in of_query[query]:
                     example = examples[i]
                     limit = _limit(hits, example.positive.strip(), margin)
-                    barred = positives | {hit.text.strip() for hit in hits if hit.score > limit}
+                    barred = positives | {query.strip()} | {hit.text.strip() for hit in hits if hit.score > limit}
                     found = [
                         text
                         for hit, holder in zip(hits, holders, strict=True)

@@ -26,7 +26,9 @@ from spladelite.encoders.torch import (
     may_be_active,
     output_bias,
     quiet,
+    read_positions,
     take_output_layer,
+    text_tokens,
     tiles,
 )
 from spladelite.errors import ModelError
@@ -60,8 +62,10 @@ class Trainee(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
         self.static: Any = None
         self._tokens: dict[str, NDArray[np.int64]] = {}
         self.tokenizer = checkpoint.tokenizer
-        self.window = checkpoint.window
         self.mlm = load_model(route, device, "float32").requires_grad_(True)
+        frame, places = checkpoint.tokenizer.frame, read_positions(self.mlm)
+        room = [] if places is None else [places - len(frame.before) - len(frame.after)]
+        self.window = text_tokens(checkpoint.window, room, checkpoint.path)
         self.output, self._place = take_output_layer(self.mlm, route)
         excluded = torch.zeros(len(self.output.weight), dtype=torch.bool)
         excluded[checkpoint.tokenizer.excluded] = True

@@ -78,9 +78,15 @@ def _documents(connection: apsw.Connection, advance: Callable[[int], object]) ->
 
 
 def _postings(connection: apsw.Connection, layout: Layout, counts: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
-    last: int = connection.execute("SELECT coalesce(max(passage_id), 0) FROM passage").get
-    for first in range(1, last + 1, BATCH):
-        passages = read_passages(connection, layout, first, first + BATCH - 1)
+    last = 0
+    while True:  # over what is there: ids have large gaps after reencode() and repair
+        next_ids = "SELECT passage_id FROM passage WHERE passage_id > ? ORDER BY passage_id LIMIT ?"
+        first, last = connection.execute(
+            f"SELECT min(passage_id), max(passage_id) FROM ({next_ids})", (last, BATCH)
+        ).get
+        if first is None:
+            return
+        passages = read_passages(connection, layout, first, last)
         vectors = passages.vectors
         lengths = np.diff(vectors.indptr)
         weights = vectors.impacts * np.repeat(vectors.scales.astype(np.float64), lengths)

@@ -19,7 +19,7 @@ import numpy as np
 
 from spladelite.arguments import new_documents
 from spladelite.documents import table
-from spladelite.documents.ingest import Target, ingest
+from spladelite.documents.ingest import BATCH_CHARACTERS, Target, ingest
 from spladelite.documents.metadata_index import add_metadata_index, metadata_index_fields
 from spladelite.errors import Busy, CorruptIndex, InvalidInput, ModelMismatch, SpladeLiteError
 from spladelite.file.connection import Connections
@@ -31,7 +31,7 @@ from spladelite.index.settings import Settings, read_meta, set_language
 from spladelite.index.word_rows import SegmentWords, group_words
 from spladelite.index.words import WordCounts, analyzer
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, State, carry_over, exchange, number_from, state
 
 BATCH = 512
 
@@ -74,7 +74,7 @@ def reencode(
     """
     new_model = FileModel(model)
     live = session.connections
-    side_path = ":memory:" if live.memory else f"{session.path}.reencode"
+    side_path = ":memory:" if live.memory else f"{live.path}.reencode"
     with live.outside_transaction(), closing(_open_side(session, side_path, model, new_model, language)) as side:
         _renumber(live, side.connections)
         for attempt in range(ATTEMPTS):
@@ -127,10 +127,10 @@ def _renumber(live: Connections, side: Connections) -> None:
             number_from(connection, name, used.get(name, 0))
 
 
-def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]) -> int:
+def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]) -> State:
     """Bring the new index up to the live documents; returns the state of ``live`` that it now has."""
     with live.read() as connection:
-        version: int = connection.execute("PRAGMA data_version").get
+        version = state(connection)
         known = {id for (id,) in fetch(connection, "SELECT id FROM document")}
         fields = metadata_index_fields(connection)
     with side.connections.write() as connection:
@@ -149,18 +149,25 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
         connection.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", rows)
         gone = [id for (id,) in fetch(connection, "SELECT id FROM document") if id not in known]
         table.remove(connection, side.meta.layout, table.places(connection, gone))
+    with live.read() as source, side.connections.write() as connection:
+        carry_over(source, connection)
     return version
 
 
 def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
     after = 0
     while True:
+        rows: list[tuple[int, str, str, str]] = []
+        characters = 0
         with live.read() as connection:
-            rows = fetch(
-                connection,
+            for row in connection.execute(
                 "SELECT doc_id, id, text, metadata FROM document WHERE doc_id > ? ORDER BY doc_id LIMIT ?",
                 (after, BATCH),
-            )
+            ):
+                rows.append(row)
+                characters += len(row[2])
+                if characters >= BATCH_CHARACTERS:
+                    break
         if not rows:
             return
         if any(following <= doc_id for doc_id, following in pairwise([after, *(row[0] for row in rows)])):

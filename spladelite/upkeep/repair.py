@@ -8,7 +8,9 @@ encoded again.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Container, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -32,7 +34,7 @@ from spladelite.index.settings import read_meta
 from spladelite.index.words import analyzer
 from spladelite.records import Finding
 from spladelite.session import Session
-from spladelite.upkeep.exchange import ATTEMPTS, exchange, number_from
+from spladelite.upkeep.exchange import ATTEMPTS, carry_over, exchange, number_from, state
 
 _UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
 
@@ -47,18 +49,24 @@ def repair(session: Session) -> list[Finding]:
     live = session.connections
     live.require_writable()
     if not live.memory:
-        with live.read() as connection, replacing(f"{live.path}.damaged") as copy:
+        with live.read() as connection, replacing(_unused(f"{live.path}.damaged")) as copy:
             backup(connection, copy)
     with live.locked_in_memory():
         for _ in range(ATTEMPTS):
             with live.read() as connection:
-                version = connection.execute("PRAGMA data_version").get
+                version = state(connection)
                 target = open_file(":memory:" if live.memory else "")  # "": a temporary file without a name
                 findings = list(_salvage(connection, target, session.models))
             if exchange(live, target, version):
                 session.changed()
                 return findings
     raise Busy(f"{live.path}: others write without a pause; try again")
+
+
+def _unused(path: str) -> str:
+    """The path, with a number where an earlier repair has left its copy."""
+    numbered = (f"{path}.{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.exists(name))
 
 
 def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileModels) -> Iterator[Finding]:
@@ -74,6 +82,12 @@ def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileMode
             taken.add(document.id)
             yield from _store(damaged, target, meta.layout, doc_id, document, models)
     merge_all(target, meta.layout)
+    try:
+        carry_over(damaged, target)
+    except _UNREADABLE as error:
+        yield Finding(
+            "database", "file", f"a table of your own cannot be read to its end, look for it in the copy: {error}"
+        )
     target.execute("COMMIT")
 
 

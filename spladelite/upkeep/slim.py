@@ -16,7 +16,7 @@ def _checksum(*key: Any) -> int:
 
 
 def make_slim(path: str) -> None:
-    """Seal and merge everything in the file at ``path``, then drop its vectors. Nobody else may have it open."""
+    """Seal and merge all in the file at ``path``, then drop vectors and feedback. Nobody else may have it open."""
     connection = open_file(path)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -27,6 +27,7 @@ def make_slim(path: str) -> None:
             "UPDATE passage SET scale = 0, terms = NULL, impacts = NULL,"  # the segments have the scales
             " checksum = slim_checksum(passage_id, doc_id, start_char, end_char)"
         )
+        connection.execute("DELETE FROM feedback")  # it is the users', and nothing learns from a slim file
         mark_slim(connection)
         connection.execute("COMMIT")
         connection.execute("VACUUM")

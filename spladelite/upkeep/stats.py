@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import apsw
 
+from spladelite.file.schema import own_objects
 from spladelite.index.buckets import BUCKET
 from spladelite.index.kernels import KERNEL
 from spladelite.index.settings import Meta
+from spladelite.index.words import analyzer
 from spladelite.records import Stats
 
 # What a reader of stats() wants to know the size of, by table or index.
@@ -21,6 +23,15 @@ _PARTS = {
     "dense_block": "dense",
 }
 
+_WITHOUT_TERMS = """
+SELECT DISTINCT p.doc_id FROM passage p WHERE length(p.impacts) = 0 AND NOT EXISTS (
+  SELECT 1 FROM document d JOIN passage q ON q.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1
+  WHERE d.doc_id = p.doc_id AND length(q.impacts) > 0
+)
+""".strip()
+
+
+LOOKED_AT = 1000  # documents whose text is read to see whether it has words
 
 ROW_BYTES = 40  # what a posting row takes besides its list, its entry in the primary key included
 
@@ -34,8 +45,9 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
         "SELECT count(*) FROM passage WHERE passage_id > (SELECT coalesce(max(last_passage_id), 0) FROM segment)"
     ).get
     sizes: dict[str, int] = {}
+    own = {name for _, name, *_ in own_objects(connection)}
     for name, size in connection.execute("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE"):
-        part = _PARTS.get(name, "indexes")
+        part = "your own" if name in own else _PARTS.get(name, "indexes")
         sizes[part] = sizes.get(part, 0) + size
     # Words share a table with SPLADE's terms: their rows are told apart by what is in them.
     postings = connection.execute("SELECT coalesce(sum(count), 0) FROM posting WHERE term_id < ?", (BUCKET,)).get
@@ -65,4 +77,20 @@ def read_stats(connection: apsw.Connection, meta: Meta) -> Stats:
         kernel=KERNEL,
         file_size=connection.pragma("page_count") * connection.pragma("page_size"),
         sizes=sizes,
+        unfindable=None if meta.slim else count_unfindable(connection),
     )
+
+
+def count_unfindable(connection: apsw.Connection) -> int:
+    """How many documents have no term in any passage."""
+    count: int = connection.execute(f"SELECT count(*) FROM ({_WITHOUT_TERMS})").get
+    return count
+
+
+def find_unfindable(connection: apsw.Connection, meta: Meta) -> list[str]:
+    """Ids of documents without a term and without a word, among the first ``LOOKED_AT`` without a term."""
+    if meta.dense:
+        return []
+    words = analyzer(meta.layout.language) if meta.layout.bm25 else None
+    sql = f"SELECT id, text FROM document WHERE doc_id IN ({_WITHOUT_TERMS}) LIMIT {LOOKED_AT}"
+    return [id for id, text in connection.execute(sql) if words is None or not words.count([text]).lengths[0]]

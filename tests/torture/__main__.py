@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torture import Tally, damage, faults, inputs, kill, oracle, power, processes
+from torture import Tally, damage, faults, foreign, inputs, kill, oracle, power, processes
 
 # name: what to run with (folder, amount, seed), and the full amount
 TESTS: dict[str, tuple[Callable[[Path, int, int], Tally], int]] = {
@@ -16,6 +16,7 @@ TESTS: dict[str, tuple[Callable[[Path, int, int], Tally], int]] = {
     "power": (power.run, 10_000),
     "faults": (faults.run, 1_000_000),
     "processes": (processes.run, 60),
+    "foreign": (foreign.run, 2_000),
     "damage": (damage.run, 100_000),
     "inputs": (inputs.run, 10_000),
     "oracle": (oracle.run, 5_000),

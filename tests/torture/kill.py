@@ -81,8 +81,8 @@ class Worker:
 
     def export(self, db: SpladeLite) -> None:
         self.add(db)
-        db.export(self.path.with_name("export.db"))
-        db.backup(self.path.with_name("backup.db"))
+        db.export(self.path.with_name("export.db"), overwrite=True)
+        db.backup(self.path.with_name("backup.db"), overwrite=True)
 
     def close(self, db: SpladeLite) -> None:
         db.close()

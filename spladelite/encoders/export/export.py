@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spladelite.encoders.checkpoint import Checkpoint, MlmRoute, Source, StaticRoute, read_json
+from spladelite.encoders.checkpoint import Checkpoint, MlmRoute, Source, StaticRoute
 from spladelite.encoders.export.bodies import Parts, take_apart
 from spladelite.encoders.export.compare import Comparison, compare
 from spladelite.encoders.export.convert import calibrate, calibration_ids, float_model, int8_model
@@ -20,6 +20,7 @@ from spladelite.encoders.export.heads import Pooling
 from spladelite.encoders.folder import FileEntry, ModelFolder, Route
 from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.rows import Limits
+from spladelite.encoders.settings import read_json
 from spladelite.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def export_model(
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(checkpoint, scratch, precision)
+        _write(replace(checkpoint, window=reference.window), scratch, precision)
         encoder = load_onnx_folder(scratch, Limits())
         document = compare(reference, encoder, texts, "document")
         query = compare(reference, encoder, texts, "query")
@@ -128,6 +129,7 @@ def _write(checkpoint: Checkpoint, folder: Path, precision: str) -> None:
         query,
         {name: FileEntry.of(folder / name) for name in names},
         checkpoint.fingerprint if precision == "float32" else None,
+        checkpoint.max_active_terms,
     ).write()
 
 

