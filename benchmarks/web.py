@@ -2,9 +2,9 @@
 
     python benchmarks/web.py SITE QUESTIONS [--database kb.db] [--pagefind FOLDER] [--queries 100]
 
-SITE is a folder from ``spladelite export kb.db SITE --web``, QUESTIONS a text file, one a line. Each query is the first
-of a visitor: nothing is cached. Chromium simulates the line: 10 Mbit/s, 50 ms a round trip. With ``--database``, ids and
-scores are compared with Python's. Pagefind's FOLDER holds its bundle in ``pagefind/``.
+SITE is a folder from ``spladelite export kb.db SITE --web``, QUESTIONS a text file, one a line. Each query is the
+first of a visitor: nothing is cached. Chromium simulates the line: 10 Mbit/s, 50 ms a round trip. With ``--database``,
+ids and scores are compared with Python's. Pagefind's FOLDER holds its bundle in ``pagefind/``.
 """
 
 from __future__ import annotations

@@ -428,7 +428,7 @@ def test_an_older_format_is_migrated_by_a_writer_and_named_to_a_reader(file: Pat
             open_database(file, read_only=True)
         with open_database(file) as db:
             assert db.check() == []
-            assert db.stats().format == 1 + len(MORE_FORMATS)
+            assert db.stats().format == 2 + len(MORE_FORMATS)
             assert len(db.search({2: 1.0})) == 2
     finally:
         use_formats(migrations())
