@@ -97,7 +97,8 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) 
 def postgres_programs() -> Path | None:
     """The folder with PostgreSQL's programs."""
     folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ.get("PATH", "").split(":"))]
-    return next((folder for folder in sorted(folders, reverse=True) if (folder / "initdb").exists()), None)
+    needed = ("initdb", "postgres", "pg_isready")
+    return next((place for place in sorted(folders, reverse=True) if all((place / n).exists() for n in needed)), None)
 
 
 @contextmanager
