@@ -177,8 +177,8 @@ def feedback(database: str, query: str, id: str, value: float) -> None:
 
     \b
     Examples:
-      spladelite feedback kb.db "cancel an order" faq-12
-      spladelite feedback kb.db "cancel an order" faq-40 --value 0
+      spladelite feedback kb.db "automobile accident" crash.txt
+      spladelite feedback kb.db "bake a loaf" crash.txt --value 0
     """
     with open_database(database, write=True) as db:
         db.feedback(query, id, value)
