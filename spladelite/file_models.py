@@ -99,9 +99,9 @@ class FileDense:
     """
 
     def __init__(self, dense: object) -> None:
-        self._given = dense
         if isinstance(dense, str | os.PathLike):
-            dense = os.path.abspath(dense)  # threads may load it later, when the process is in another folder
+            dense = os.path.abspath(os.fspath(dense))  # threads may load it later, from another folder
+        self._given = dense
         self._encoder = None if dense is None else load_dense(dense)
         self._record: DenseRecord | None = None
         self._path = ""
