@@ -324,8 +324,12 @@ class Connections:
         log = f"{self.path}-wal"
         if os.path.exists(log):
             return
-        complete, versions = connection.read("main", 0, 18, 2)
-        if complete and versions == b"\2\2" and not os.path.exists(log):
+        for _ in range(5):  # another handle that opens or closes at this moment is done at once
+            complete, versions = connection.read("main", 0, 18, 2)
+            if not complete or versions != b"\2\2" or os.path.exists(log):
+                return
+            time.sleep(0.01)
+        else:
             warnings.warn(
                 f"{self.path} says that it is open or was not closed, and its log {log} is not there. If it was copied "
                 f"while a program had it open, what was stored last is missing, perhaps all: copy it with "

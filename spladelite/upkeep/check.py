@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite.documents import feedback
 from spladelite.documents.table import DOCUMENT_COLUMNS, read_document
 from spladelite.errors import CorruptIndex
 from spladelite.file.schema import own_objects
@@ -40,6 +41,7 @@ def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Findi
         ("segment", _segments(connection, layout, slim)),
         ("segment", _whole(connection)),
     ]
+    sections.append(("feedback", _of_table("feedback", feedback.problems, connection)))
     if layout.bm25:
         sections.append(("document_words", _words(connection, layout)))
     if layout.dimension:
@@ -55,7 +57,7 @@ def _all(table: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield Finding(table, "", f"cannot be read to its end: {error}")
 
 
-def _of_table(table: str, problems: Callable[..., list[tuple[int, str]]], *args: object) -> Iterator[Finding]:
+def _of_table(table: str, problems: Callable[..., Iterable[tuple[int, str]]], *args: object) -> Iterator[Finding]:
     for row, problem in problems(*args):
         yield Finding(table, str(row), problem)
 

@@ -19,6 +19,7 @@ from typing import Any
 import apsw
 
 from spladelite.arguments import NewDocument, content_hash
+from spladelite.documents import feedback
 from spladelite.documents.ingest import encode_documents
 from spladelite.documents.metadata_index import metadata_index_fields, metadata_index_sql
 from spladelite.documents.table import DOCUMENT_COLUMNS, EncodedDocuments, insert, read_document
@@ -95,7 +96,7 @@ def _copy_settings(damaged: apsw.Connection, target: apsw.Connection) -> None:
     target.executemany("INSERT INTO meta VALUES (?, ?)", fetch(damaged, "SELECT key, value FROM meta"))
     target.executemany("INSERT INTO term VALUES (?, ?)", fetch(damaged, "SELECT term_id, term FROM term"))
     with suppress(*_UNREADABLE):
-        target.executemany("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", fetch(damaged, "SELECT * FROM feedback"))
+        feedback.copy(damaged, target)
     for field in metadata_index_fields(damaged):
         target.execute(metadata_index_sql(field))
 
