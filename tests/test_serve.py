@@ -277,7 +277,7 @@ def test_a_long_text_goes_in_the_body(server: Server) -> None:
 def test_metadata_of_a_strangers_file(tmp_path: Path) -> None:
     path = tmp_path / "strange.db"
     deep: dict[str, Any] = {"leaf": 1}
-    for _ in range(200):
+    for _ in range(150):
         deep = {"a": deep}
     with SpladeLite(path) as db:
         db.add(

@@ -18,7 +18,7 @@ _WORDS = tuple(
         (r" opened with immutable=True", " read without its log"),
         (r"immutable=True opens it", "copy the file to a folder that can be written"),
         (r"delete\(\) takes ids or where=", "give ids or --where"),
-        (r"use upsert\(\) to replace it", "--replace replaces it"),
+        (r"use upsert\(\), or on_conflict='replace' or 'skip'", "--replace replaces it"),
         (r"\b(run )?check\(repair=True\)", "run `spladelite check --repair`"),
         (r"\b(run )?check\(\)", "run `spladelite check`"),
         (r"\bdb\.sql\(\) runs", "`spladelite sql` runs"),

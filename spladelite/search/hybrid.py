@@ -90,7 +90,7 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
 def _above(request: Request, passage_ids: Ids, scores: Floats) -> Result:
     if request.min_score is None:
         return passage_ids, scores
-    kept = scores >= request.min_score
+    kept = scores >= np.float64(request.min_score)  # which no float32 need hold
     return passage_ids[kept], scores[kept]
 
 

@@ -1,0 +1,79 @@
+"""The stages towards a default model: what is drawn, and that an interrupted run ends where it would have ended."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("scipy")
+pytest.importorskip("sklearn")
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "training"))
+import default_data
+import default_loop
+import torch
+from default_data import Asked, Pool
+
+from spladelite.encoders.export.unpack import unpack
+from spladelite.encoders.registry import BUNDLED
+
+
+def test_keywords_are_what_is_left_of_a_question() -> None:
+    assert default_data.keywords("what is the capital of australia") == "capital australia"
+    assert default_data.keywords("who is he") == "who is he"
+
+
+def test_all_queries_stay_and_texts_are_those_of_the_first() -> None:
+    texts = [f"text {i}" for i in range(30)]
+    asked = [Asked(f"query {i}", (i, i + 1, i + 2), 1, "") for i in range(28)]
+    less = default_data.to_train(Pool(texts, asked, {}))
+    assert len(less.train) == 28
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default_data, "TEXTS", 5)
+        less = default_data.to_train(Pool(texts, asked, {}))
+    assert less.texts == texts[:5]
+    assert less.train[3] == Asked("query 3", (3, 4), 1, "")
+    assert less.train[10] == Asked("query 10", (), 0, "")  # its texts were not read; it is asked of the others
+
+
+def test_batches_are_of_few_subjects_and_go_round() -> None:
+    size = default_loop.GROUP * default_loop.GROUPS
+    labels = np.repeat(np.arange(12), 16)
+    drawn = default_loop.batches(labels, 3)
+    epoch = [next(drawn) for _ in range(len(labels) // size)]
+    assert sorted(i for batch in epoch for i in batch) == list(range(len(labels)))
+    for batch in epoch:
+        assert all(len(set(labels[batch[i : i + 8]])) == 1 for i in range(0, size, 8))
+    again = default_loop.batches(labels, 3)
+    assert [next(again) for _ in epoch] == epoch
+    assert next(drawn) != epoch[0]
+
+
+def test_an_interrupted_run_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = [f"{a} {b}" for a in ("cats", "bread", "trains", "snow") for b in ("eat", "rise", "run", "fall")]
+    texts = [f"{words[i % 16]} in the {words[(3 * i) % 16]} number {i}" for i in range(40)]
+    asked = [Asked(f"do {words[i % 16]} {i}", (i % 40,), 1, "") for i in range(64)]
+    for name, count in (("texts", 40), ("queries", 64)):
+        (tmp_path / f"dense-{name}").mkdir()
+        np.save(tmp_path / f"dense-{name}" / "000000.npy", random.normal(size=(count, 8)).astype(np.float16))
+    unpack(BUNDLED, tmp_path / "start")
+    teachers = default_loop.Teachers(Pool(texts, asked, {}), tmp_path)
+
+    def run(name: str, steps: int) -> dict[str, Any]:
+        settings = default_loop.Settings(steps=steps, first_lambda=1e-2)
+        default_loop.distil(teachers, tmp_path / "start", tmp_path / name, settings)
+        weights: dict[str, Any] = torch.load(tmp_path / name / "state.pt")["average"]
+        return weights
+
+    run("halves", 2)
+    halves, whole = run("halves", 4), run("whole", 4)
+    assert all(torch.equal(halves[name], whole[name]) for name in whole)
+    rows = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    assert len(rows) == 4
+    with pytest.raises(SystemExit, match="another run"):
+        default_loop.distil(teachers, tmp_path / "start", tmp_path / "whole", default_loop.Settings(dense=0.0))
