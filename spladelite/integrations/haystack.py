@@ -1,4 +1,4 @@
-"""Haystack: a document store, and a retriever component, over a SpladeLite database. docs/integrations/haystack.md
+"""Haystack: a document store, and a retriever component, over a SpladeLite database.
 
 A Haystack document's ``meta`` is the metadata of ours. What it has beside content and meta (``embedding``, ``blob``,
 ``sparse_embedding``) is kept under the metadata key ``_haystack`` and comes back as it was; searches do not use it. A

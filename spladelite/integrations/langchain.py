@@ -1,4 +1,4 @@
-"""LangChain: a vector store, and a retriever, over a SpladeLite database. docs/integrations/langchain.md
+"""LangChain: a vector store, and a retriever, over a SpladeLite database.
 
 ``VectorStore.embeddings`` is None: the database encodes texts itself. The asynchronous methods are LangChain's own,
 which run these on threads.

@@ -1,4 +1,4 @@
-"""LlamaIndex: a vector store over a SpladeLite database. docs/integrations/llamaindex.md
+"""LlamaIndex: a vector store over a SpladeLite database.
 
 The store keeps the texts and encodes questions itself (``is_embedding_query`` is False). LlamaIndex embeds nodes before
 it gives them to any store, and these embeddings are not used: ``MockEmbedding(embed_dim=1)`` costs nothing.

@@ -1,4 +1,4 @@
-"""An MCP server over a database: tools for agents, with typed schemas, by the official SDK. docs/integrations/mcp.md"""
+"""An MCP server over a database: tools for agents, with typed schemas, by the official SDK."""
 
 from __future__ import annotations
 
