@@ -30,7 +30,7 @@ try:
 except ImportError as error:
     raise ImportError(missing("llama-index-core", "llamaindex")) from error
 
-_MODES = {
+_MODES: dict[VectorStoreQueryMode, dict[str, Any]] = {
     VectorStoreQueryMode.DEFAULT: {},
     VectorStoreQueryMode.SPARSE: {"mode": "splade"},
     VectorStoreQueryMode.TEXT_SEARCH: {"mode": "bm25"},
@@ -105,11 +105,11 @@ class SpladeLiteVectorStore(BasePydanticVectorStore):
             raise InvalidInput(f"mode {query.mode.value!r} needs embeddings; choose from {[m.value for m in _MODES]}")
         if query.query_str is None:
             raise InvalidInput("the query has no query_str, and the database searches by text")
-        conditions = [_both(query.node_ids, query.filters)]
-        if query.doc_ids is not None:
+        conditions = [_both(query.node_ids or None, query.filters)]  # an empty list of an index means any node
+        if query.doc_ids:
             conditions.append({"ref_doc_id": {"$in": list(query.doc_ids)}})
         given = [condition for condition in conditions if condition is not None]
-        chosen = dict(_MODES[query.mode])
+        chosen = {**_MODES[query.mode]}
         if query.mode == VectorStoreQueryMode.MMR and query.mmr_threshold is not None:
             chosen["diversity"] = 1 - query.mmr_threshold
         hits = self._database.search(

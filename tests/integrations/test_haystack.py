@@ -66,6 +66,7 @@ class TestStoreAsync(
         assert await document_store.write_documents_async([Document(content="test doc")]) == 1
 
 
+@pytest.mark.filterwarnings("ignore::spladelite.UnfindableText")  # two of them have no text
 def test_documents_come_back_whole(document_store: SpladeLiteDocumentStore) -> None:
     documents = [
         Document(id="a", content="The engine", meta={"n": 1}, embedding=[0.5, -1.0]),
@@ -94,7 +95,7 @@ def test_a_pipeline_that_is_written_down_and_read_again(path: str) -> None:
     again = Pipeline.loads(written, allowed_modules=["spladelite.integrations.haystack"])
     (document,) = again.run({"retriever": {"query": "bread"}})["retriever"]["documents"]
     assert (document.content, document.meta) == ("Bake the bread.", {"n": 1})
-    assert 0 < document.score < 1
+    assert 0 < document.score <= 1
     only = {"field": "meta.n", "operator": ">", "value": 1}
     (document,) = again.run({"retriever": {"query": "engine", "filters": only}})["retriever"]["documents"]
     assert document.meta == {"n": 2}

@@ -26,7 +26,7 @@ TEXTS = [
 
 class TestVectorStore(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, db: SpladeLite) -> VectorStore:  # type: ignore[override]
+    def vectorstore(self, db: SpladeLite) -> VectorStore:
         return SpladeLiteVectorStore(db, pad=True)  # the suite wants k documents also where fewer match
 
 
@@ -86,7 +86,7 @@ def test_filters_scores_and_diversity(store: SpladeLiteVectorStore) -> None:
 
 def test_from_documents_and_a_path(path: str) -> None:
     documents = [Document(page_content=text, metadata={"n": n}) for n, text in enumerate(TEXTS)]
-    store = SpladeLiteVectorStore.from_documents(documents, None, database=path)  # type: ignore[arg-type]
+    store = SpladeLiteVectorStore.from_documents(documents, None, database=path)
     assert store.similarity_search("bread")[0].metadata == {"n": 4}
     assert store.embeddings is None
     store.database.close()
