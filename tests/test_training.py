@@ -715,7 +715,7 @@ def test_rounds_mine_with_the_model_of_the_round_before_and_a_teacher_scores(
     with pytest.raises(InvalidInput, match=r"model-round1 holds a model that was trained otherwise \(mine=3 there\)"):
         fine_tune(data, tmp_path / "model", config, Recipe(mine=2, rounds=2), teacher=sparse(bundled_encoder()))
     monkeypatch.setattr(recipe, "train", unused)
-    with pytest.raises(AssertionError, match=r"'model': \w+\(.*model-round1"):  # straight on to the second round
+    with pytest.raises(AssertionError, match=r"Setup\(model=\w+\(.*model-round1"):  # straight on to the second round
         fine_tune(data, tmp_path / "model", config, Recipe(mine=3, rounds=2), teacher=sparse(bundled_encoder()))
 
 

@@ -60,7 +60,7 @@ def test_negatives_are_found_and_are_never_positives(filled: SpladeLite, mode: s
 
 
 def test_what_scores_like_the_positive_is_no_negative(filled: SpladeLite) -> None:
-    scores = {hit.text: hit.score for hit in filled.search(QUERY, k=100)}
+    scores = {hit.text: hit.score for hit in filled.search(QUERY, k=100, mode="splade")}
     lower = sorted(score for score in scores.values() if score < scores[TEXTS[6]])
     assert len(lower) > 2
     for limit in lower[-1] * 1.01, lower[1] * 1.01:  # all that is lower, and only the lowest two
@@ -73,7 +73,7 @@ def test_what_scores_like_the_positive_is_no_negative(filled: SpladeLite) -> Non
 
 
 def test_what_scores_like_the_positive_does_not_come_back_at_random(filled: SpladeLite) -> None:
-    scores = {hit.text: hit.score for hit in filled.search(QUERY, k=100)}
+    scores = {hit.text: hit.score for hit in filled.search(QUERY, k=100, mode="splade")}
     positive, *_ = sorted(scores, key=scores.__getitem__)[1:]
     alike = {text for text, score in scores.items() if score > 0.95 * scores[positive] and text != positive}
     assert len(alike) > 2
@@ -82,7 +82,7 @@ def test_what_scores_like_the_positive_does_not_come_back_at_random(filled: Spla
 
 
 def test_a_high_count_searches_deeper(filled: SpladeLite) -> None:
-    hits = [hit.text for hit in filled.search(QUERY, k=100)]
+    hits = [hit.text for hit in filled.search(QUERY, k=100, mode="splade")]
     for seed in range(8):
         (mined,) = mine(filled, [Example(QUERY, hits[0])], count=2, depth=1, margin=math.inf, seed=seed)
         assert set(mined.negatives) <= set(hits[1:4])
