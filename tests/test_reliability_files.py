@@ -1106,7 +1106,7 @@ def test_threads_that_come_and_go_share_connections(file: Path) -> None:
     with open_database(file) as db:
         for _ in range(30):
             assert in_threads(1, lambda _: db.search("w2")) == []
-        assert len(connections_of(db)._seats) <= 3
+        assert len(connections_of(db)._threads) <= 3
 
 
 def test_close_waits_for_calls_in_other_threads(file: Path) -> None:
