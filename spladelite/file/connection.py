@@ -24,7 +24,8 @@ import apsw
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
 from spladelite.file.guard import FileKey, file_key, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network, resolved
+from spladelite.file.network import on_network
+from spladelite.file.paths import check_path, immutable_uri, resolved
 from spladelite.file.sqlite import (
     Clock,
     fetch,

@@ -92,6 +92,8 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
     path = os.fsdecode(args[0])
     if event == "sqlite3.connect" and path.startswith("file:"):
         path = unquote(urlsplit(path).path)
+        if os.name == "nt" and path[2:3] == ":":
+            path = path[1:]  # /C:/kb.db
     if file_key(path) not in _open_files:
         return
     if event == "sqlite3.connect":

@@ -1,0 +1,116 @@
+"""What other systems do, simulated here: files that are in use, network drives, narrow terminals, ignored signals."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from spladelite import SpladeLite
+from spladelite.errors import InvalidInput
+from spladelite.file import network
+from spladelite.renaming import rename
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="paths and signals of POSIX")
+
+
+# --- files that others have open -------------------------------------------------------------------------------------
+
+
+def test_what_a_virus_scanner_looks_at_is_waited_for(tmp_path: Path) -> None:
+    real, refusals = os.replace, [PermissionError(13, "Access is denied")] * 3
+
+    def replace(source: str, target: str) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    (tmp_path / "new").write_text("text")
+    with patch("spladelite.renaming._PATIENCE", 5.0), patch("os.replace", replace):
+        rename(tmp_path / "new", tmp_path / "kb.db")
+    assert (tmp_path / "kb.db").read_text() == "text"
+
+
+def test_what_stays_open_is_named(tmp_path: Path) -> None:
+    with (
+        patch("spladelite.renaming._PATIENCE", 0.1),
+        patch("os.replace", side_effect=PermissionError(13, "Access is denied")),
+        pytest.raises(InvalidInput, match="kb.db cannot be replaced .* open in another program"),
+    ):
+        rename(tmp_path / "new", tmp_path / "kb.db")
+
+
+def test_one_module_renames() -> None:
+    package = Path(__file__).parents[1] / "spladelite"
+    renaming = ("os.replace(", "os.rename(", ".rename(", "shutil.move(")
+    found = {path.name for path in package.rglob("*.py") if any(name in path.read_text("utf-8") for name in renaming)}
+    assert found == {"renaming.py"}
+
+
+# --- network drives --------------------------------------------------------------------------------------------------
+
+
+class Statfs:
+    """macOS's function: fills its struct."""
+
+    def __init__(self, flags: int, status: int = 0) -> None:
+        self.flags, self.status = flags, status
+
+    def __call__(self, _: bytes, buffer: Any) -> int:
+        buffer[64:68] = self.flags.to_bytes(4, sys.byteorder)
+        return self.status
+
+
+@pytest.mark.parametrize("name", ["statfs", "statfs$INODE64"])
+def test_macos_says_what_is_local(name: str) -> None:
+    for flags, status, expected in ((0x04009000, 0, False), (0x04008018, 0, True), (0, -1, False)):
+        library = SimpleNamespace(**{name: Statfs(flags, status)})
+        with patch("sys.platform", "darwin"), patch("ctypes.CDLL", lambda _, library=library: library):
+            assert network.on_network("/Volumes/share/kb.db") == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "expected"),
+    [("C:\\data", 3, False), ("Z:\\data", 4, True), ("\\\\server\\share\\data", 1, True)],
+)
+def test_windows_says_which_drives_are_remote(
+    folder: str, kind: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ntpath
+
+    roots = []
+
+    def drive_type(root: str) -> int:
+        roots.append(root)
+        return kind
+
+    windll = SimpleNamespace(kernel32=SimpleNamespace(GetDriveTypeW=drive_type))
+    monkeypatch.setattr(ctypes, "windll", windll, raising=False)
+    monkeypatch.setattr("spladelite.file.network.os.path", ntpath)
+    assert network._windows(folder) == expected
+    assert set(roots) <= {"C:\\", "Z:\\"}
+
+
+def test_where_the_system_does_not_tell_it_is_no_network(tmp_path: Path) -> None:
+    for platform in ("win32", "darwin", "freebsd14", "linux"):
+        with patch("sys.platform", platform), patch("builtins.open", side_effect=FileNotFoundError):
+            assert not network.on_network(str(tmp_path / "kb.db"))
+
+
+@posix
+def test_a_path_that_begins_with_two_slashes_opens_in_every_mode(path: str) -> None:
+    with SpladeLite(f"/{path}") as db:
+        db.add("a cat sleeps on the windowsill", ids="a")
+    for options in ({}, {"read_only": True}, {"immutable": True}):
+        with SpladeLite(f"/{path}", **options) as db:
+            assert [hit.id for hit in db.search("cat")] == ["a"]
