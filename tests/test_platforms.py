@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +41,7 @@ def test_what_stays_open_is_named(tmp_path: Path) -> None:
     with (
         patch("spladelite.renaming._PATIENCE", 0.1),
         patch("os.replace", side_effect=PermissionError(13, "Access is denied")),
-        pytest.raises(InvalidInput, match="kb.db cannot be replaced .* open in another program"),
+        pytest.raises(InvalidInput, match=r"kb\.db cannot be replaced .* open in another program"),
     ):
         rename(tmp_path / "new", tmp_path / "kb.db")
 
@@ -102,8 +98,13 @@ def test_windows_says_which_drives_are_remote(
 
 
 def test_where_the_system_does_not_tell_it_is_no_network(tmp_path: Path) -> None:
+    nothing = SimpleNamespace()
     for platform in ("win32", "darwin", "freebsd14", "linux"):
-        with patch("sys.platform", platform), patch("builtins.open", side_effect=FileNotFoundError):
+        with (
+            patch("sys.platform", platform),
+            patch("ctypes.CDLL", lambda _: nothing),
+            patch("builtins.open", side_effect=FileNotFoundError),
+        ):
             assert not network.on_network(str(tmp_path / "kb.db"))
 
 
@@ -111,6 +112,6 @@ def test_where_the_system_does_not_tell_it_is_no_network(tmp_path: Path) -> None
 def test_a_path_that_begins_with_two_slashes_opens_in_every_mode(path: str) -> None:
     with SpladeLite(f"/{path}") as db:
         db.add("a cat sleeps on the windowsill", ids="a")
-    for options in ({}, {"read_only": True}, {"immutable": True}):
-        with SpladeLite(f"/{path}", **options) as db:
+    for read_only, immutable in ((False, False), (True, False), (True, True)):
+        with SpladeLite(f"/{path}", read_only=read_only, immutable=immutable) as db:
             assert [hit.id for hit in db.search("cat")] == ["a"]

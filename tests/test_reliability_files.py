@@ -420,7 +420,7 @@ def test_a_file_of_another_version_or_program(file: Path, statement: str, error:
 def test_an_older_format_is_migrated_by_a_writer_and_named_to_a_reader(file: Path) -> None:
     from torture.kill import MORE_FORMATS, use_formats
 
-    from spladelite.migrations import migrations
+    from spladelite.file.migrations import migrations
 
     try:
         use_formats([*migrations(), *MORE_FORMATS])

@@ -14,6 +14,7 @@ from spladelite.errors import DatabaseError, InvalidInput, NotADatabase, ReadOnl
 from spladelite.file.guard import is_protected
 from spladelite.renaming import rename
 
+
 def resolved(path: str) -> str:
     """The absolute path of the file itself, wherever the process goes and whatever becomes of links."""
     try:
