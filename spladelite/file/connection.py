@@ -23,11 +23,12 @@ import apsw
 
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
-from spladelite.file.guard import FileKey, file_key, protect, release
+from spladelite.file.guard import FileKey, file_key, has_stale_log, protect, release
 from spladelite.file.network import on_network
 from spladelite.file.paths import check_path, immutable_uri, resolved
 from spladelite.file.sqlite import (
     Clock,
+    close,
     fetch,
     harden,
     leave_wal,
@@ -287,7 +288,7 @@ class Connections:
         if not self.memory:
             for connection in (own.user, own.connection):
                 if connection is not None:
-                    connection.close(True)
+                    close(connection)
             own.user = own.connection = None
 
     # --- opening and closing -----------------------------------------------------------------------------------------
@@ -303,6 +304,12 @@ class Connections:
         else:
             connection = open_file(self.path, flags)
         try:
+            if writes and not self.memory and has_stale_log(self.path):
+                raise DatabaseError(
+                    f"another copy of SQLite in this process (sqlite3, pysqlite3) has {self.path} open, and goes on "
+                    f"with a log of it that was deleted: what is written now could be lost. Close its connections "
+                    f"first; use db.sql() in their place"
+                )
             if self._key is None and not self.memory:
                 self._warn_of_missing_log(connection)
                 self._key = file_key(self.path) if self._immutable else protect(self.path)
@@ -316,7 +323,7 @@ class Connections:
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # ours: the schema is checked by now
             self._prepare(connection)
         except BaseException:
-            connection.close(True)
+            close(connection)
             raise
         return connection
 
@@ -434,7 +441,7 @@ class Connections:
         own = self._of_this_thread()
         idle = [each for each in self._threads if each is own or not each.depth]
         for user in [each.user for each in idle if each.user is not None]:
-            user.close(True)
+            close(user)
         connections = [each.connection for each in idle if each.connection is not None]
         for i, connection in enumerate(connections):
             if gone:  # what was moved away is completed; what has its name now, and that one's log, are left alone
@@ -443,7 +450,7 @@ class Connections:
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             elif i == len(connections) - 1 and not self.read_only and not self.memory:
                 plain = leave_wal(connection)
-            connection.close(True)
+            close(connection)
         for each in idle:
             each.connection = each.user = None
         return plain
