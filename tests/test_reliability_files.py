@@ -532,7 +532,7 @@ neighbour, kind, path, copy = sys.argv[1:]
 theirs = __import__(copy)
 from spladelite import DatabaseError, SpladeLite
 from torture.words import WordModel
-foreign = theirs.connect(path)
+foreign, second = theirs.connect(path), theirs.connect(path)
 foreign.execute("SELECT count(*) FROM document").fetchone()
 with SpladeLite(path, WordModel()):
     foreign.execute("BEGIN" if kind == "busy" else "SELECT 1")
@@ -547,14 +547,16 @@ if kind == "lost":
     except DatabaseError as error:
         print("deleted" in str(error))
     foreign.close()
+    second.close()
 elif kind == "neighbour":
     subprocess.run([sys.executable, "-c", neighbour, path], check=True, timeout=60)
 db = SpladeLite(path, WordModel())
 db.add("w1", ids="one")
 if kind != "lost":
     foreign.execute("ROLLBACK" if kind == "busy" else "SELECT 1")
-    foreign.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    second.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # finds the file by its name, the index by the first
     foreign.close()
+    second.close()
 db.add("w2", ids="two")
 if sys.platform == "linux":  # nothing that had to stay open does so for ever
     assert sum(os.path.realpath(f"/proc/self/fd/{n}") == path for n in os.listdir("/proc/self/fd")) == 2
