@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,3 +117,39 @@ def test_a_path_that_begins_with_two_slashes_opens_in_every_mode(path: str) -> N
     for read_only, immutable in ((False, False), (True, False), (True, True)):
         with SpladeLite(f"/{path}", read_only=read_only, immutable=immutable) as db:
             assert [hit.id for hit in db.search("cat")] == ["a"]
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@posix
+def test_tests_that_interrupt_also_do_where_interrupts_are_ignored() -> None:
+    """``make test &``"""
+    tests = Path(__file__).parent
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "ctrl_c",
+        "test_reliability_files.py",
+    ]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = subprocess.Popen(
+            [*command, "test_reliability_files.py"],
+            cwd=tests,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        printed, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 0, printed
