@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -101,9 +102,9 @@ def test_windows_says_which_drives_are_remote(
 
 def test_where_the_system_does_not_tell_it_is_no_network(tmp_path: Path) -> None:
     nothing = SimpleNamespace()
-    for platform in ("win32", "darwin", "freebsd14", "linux"):
+    for system in ("win32", "darwin", "freebsd14", "linux"):
         with (
-            patch("sys.platform", platform),
+            patch("sys.platform", system),
             patch("ctypes.CDLL", lambda _: nothing),
             patch("builtins.open", side_effect=FileNotFoundError),
         ):
@@ -153,3 +154,57 @@ def test_tests_that_interrupt_also_do_where_interrupts_are_ignored() -> None:
     finally:
         child.kill()
     assert child.returncode == 0, printed
+
+
+# --- nothing but the file --------------------------------------------------------------------------------------------
+
+# Ends the process at its first socket, also one of native code: a filter of system calls (seccomp, BPF).
+ALONE = """
+import ctypes, os, platform, struct, sys
+
+def no_sockets():
+    number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0) == 0, os.strerror(ctypes.get_errno())
+
+no_sockets()
+if sys.argv[1] == "control":
+    import socket
+    socket.socket()
+from spladelite import SpladeLite
+with SpladeLite("kb.db") as db:
+    db.add(["a cat sleeps on the windowsill", "bread cools for an hour"], ids=["a", "b"])
+    assert db.search("kitten", k=1)[0].id == "a"
+    db.optimize()
+    assert db.check() == []
+with SpladeLite("kb.db", read_only=True) as db:
+    assert db.search("loaf", k=1)[0].id == "b"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"), reason="seccomp")
+def test_import_add_and_search_open_no_socket_and_write_nothing_elsewhere(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("work", "home", "temporary")}
+    for folder in folders.values():
+        folder.mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    environment = {
+        **kept, "HOME": str(folders["home"]), "TMPDIR": str(folders["temporary"]), "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+
+    def run(what: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", ALONE, what], cwd=folders["work"], env=environment, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+
+    assert run("control").returncode == -signal.SIGSYS
+    done = run("everything")
+    assert done.returncode == 0, done.stderr
+    assert {name: os.listdir(folder) for name, folder in folders.items()} == {
+        "work": ["kb.db"], "home": [], "temporary": [],
+    }  # fmt: skip
