@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_exported_folder_without_a_file(exported: Path, name: str) -> None:
     (exported / name).unlink()
     with pytest.raises(ModelError, match=name):
         load_onnx_folder(exported, Limits())
+
+
+@pytest.mark.parametrize("message", ["std::bad_alloc", "[ONNXRuntimeError] : 1 : FAIL : while loading: std::bad_alloc"])
+def test_missing_memory_is_no_bad_file(exported: Path, message: str) -> None:
+    encoder = load_onnx_folder(exported, Limits())
+    with patch("onnxruntime.InferenceSession", side_effect=RuntimeError(message)), pytest.raises(MemoryError):
+        encoder.encode_documents(["one text"])
 
 
 def test_exported_folder_with_a_changed_graph(exported: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spladelite.encoders.onnx import raise_if_out_of_memory
 from spladelite.encoders.settings import (
     DENSE_MODEL,
     DENSE_TRANSFORMER,
@@ -174,6 +175,7 @@ class OnnxDense:
         try:
             return onnxruntime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise_if_out_of_memory(error)
             raise ModelError(f"{self._graph}: ONNX Runtime cannot load it: {error}") from error
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
@@ -197,6 +199,7 @@ class OnnxDense:
         try:
             output = self._session.run(None, {name: value for name, value in feeds.items() if name in known})[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise_if_out_of_memory(error)
             raise ModelError(f"{self._graph}: fails on a text of {ids.shape[1]} tokens: {error}") from error
         if output.ndim == 3:
             output = output[:, 0] if self._settings.first_token else _mean(output, mask)

@@ -98,6 +98,12 @@ def spread(encode: Callable[[str], Row], texts: Sequence[str], threads: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
+def raise_if_out_of_memory(error: Exception) -> None:
+    """ONNX Runtime reports missing memory like a bad file: raise :class:`MemoryError` for it."""
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        raise MemoryError(f"ONNX Runtime: {error}") from error
+
+
 def _open_session(folder: ModelFolder, route: Route) -> Any:
     import onnxruntime
 
@@ -115,6 +121,7 @@ def _open_session(folder: ModelFolder, route: Route) -> Any:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise_if_out_of_memory(error)
         raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [node.name for node in inputs] != ["ids"] or [node.shape for node in outputs] != [[folder.terms]]:
