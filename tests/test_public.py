@@ -13,8 +13,8 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Finding", "Hit", "PartMatch", "Passage", "Row",
-    "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
+    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "FileProblem", "FilesReport", "Finding", "Hit",
+    "PartMatch", "Passage", "Row", "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
 }  # fmt: skip
 ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}
 
