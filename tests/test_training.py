@@ -36,6 +36,7 @@ from spladelite.errors import InvalidInput, ModelError, TrainingError
 from spladelite.training import (
     Example,
     Recipe,
+    Setup,
     TrainConfig,
     Trained,
     TrainingData,
@@ -559,8 +560,8 @@ def test_static_queries_need_a_model_that_such_a_folder_can_say(checkpoint: Path
 def test_a_start_that_failed_leaves_the_folder_free(checkpoint: Path, tmp_path: Path) -> None:
     static = dataclasses.replace(SMALL, epochs=1, queries="static")
     with pytest.raises(InvalidInput, match="max pooling"):
-        train(BARE, tmp_path / "model", static, model=checkpoint, pooling="sum")
-    made = train(BARE, tmp_path / "model", static, model=checkpoint)
+        train(BARE, tmp_path / "model", static, Setup(model=checkpoint, pooling="sum"))
+    made = train(BARE, tmp_path / "model", static, Setup(model=checkpoint))
     assert load_encoder(made.folder).encode_queries(["iron"]).dicts()[0]
 
 
@@ -663,7 +664,7 @@ def test_a_model_of_another_architecture_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_bytes((BUNDLED / "tokenizer.json").read_bytes())
     with pytest.raises(ModelError, match="masked language model"):
-        train(DATA, tmp_path / "out", SMALL, model=folder)
+        train(DATA, tmp_path / "out", SMALL, Setup(model=folder))
     assert not (tmp_path / "out").exists()
 
 
@@ -691,7 +692,7 @@ def test_rounds_mine_with_the_model_of_the_round_before_and_a_teacher_scores(
     seen: list[tuple[str, tuple[Example, ...]]] = []
 
     def watched(data: TrainingData, folder: Path, *args: Any, **named: Any) -> Trained:
-        seen.append((str(named["model"]), data.examples))
+        seen.append((str(args[1].model), data.examples))
         return train(data, folder, *args, **named)
 
     monkeypatch.setattr(recipe, "train", watched)
@@ -777,7 +778,7 @@ def test_mining_pools_as_training_does(checkpoint: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(recipe, "train", lambda *_, **__: None)
     bare = tuple(dataclasses.replace(example, scores=None) for example in EXAMPLES)
     data = dataclasses.replace(BARE, examples=bare)
-    fine_tune(data, tmp_path / "model", SMALL, Recipe(mine=1), model=checkpoint, pooling="sum")
+    fine_tune(data, tmp_path / "model", SMALL, Recipe(mine=1), Setup(model=checkpoint, pooling="sum"))
     assert seen == [load_encoder(checkpoint, pooling="sum").fingerprint]
     assert seen != [load_encoder(checkpoint).fingerprint]
 

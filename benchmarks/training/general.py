@@ -27,7 +27,7 @@ from run import HEADER, OTHERS, collection, line
 from spladelite import SpladeLite
 from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
-from spladelite.training import Example, TrainConfig, TrainingData, train
+from spladelite.training import Example, Setup, TrainConfig, TrainingData, train
 from spladelite.training.measure import measure
 from spladelite.training.teachers import bi_encoder, cached, sparse, with_scores
 
@@ -163,7 +163,7 @@ def main(data: Path, out: Path, lambda_q: float, lambda_d: float, epochs: int, m
         theirs = with_scores([beginnings(example) for example in examples], teacher)
     config = replace(CONFIG, lambda_q=lambda_q, lambda_d=lambda_d, epochs=epochs)
     folder = out / f"{Path(model).name if model else 'bundled'}-q{lambda_q:g}-d{lambda_d:g}-{epochs}"
-    trained = train(TrainingData(blend(own, theirs), (), None), folder, config, model=model, log=click.echo)
+    trained = train(TrainingData(blend(own, theirs), (), None), folder, config, Setup(model=model), log=click.echo)
     click.echo(HEADER)
     encoder = load_encoder(folder)
     for name in ("scifact", *OTHERS):

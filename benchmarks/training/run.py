@@ -27,7 +27,16 @@ import click
 from spladelite import SpladeLite
 from spladelite.encoders.registry import load_encoder
 from spladelite.evaluation.beir import read_corpus, read_judgments, read_queries
-from spladelite.training import Recipe, TrainConfig, TrainingData, Validation, adapt, fine_tune, read_training_data
+from spladelite.training import (
+    Recipe,
+    Setup,
+    TrainConfig,
+    TrainingData,
+    Validation,
+    adapt,
+    fine_tune,
+    read_training_data,
+)
 from spladelite.training.measure import Measures, measure
 from spladelite.training.recipe import NEGATIVES, mined
 from spladelite.training.teachers import bi_encoder, cached, with_scores
@@ -69,7 +78,7 @@ def run(job: Job, data: Path, out: Path, examples: TrainingData) -> list[str]:
     if not (folder / "spladelite.json").exists():
         with (out / f"{job.name}.log").open("a") as log:
             fine_tune(
-                examples, folder, job.config, job.recipe, model=job.model, source="SciFact train",
+                examples, folder, job.config, job.recipe, Setup(model=job.model), source="SciFact train",
                 log=lambda text: print(text, file=log, flush=True),
             )  # fmt: skip
     minutes = (time.monotonic() - began) / 60

@@ -11,7 +11,7 @@ import click
 
 from spladelite.cli.common import as_json, database, open_database, print_json
 from spladelite.training.adapt import DOCUMENTS, GENTLE, adapt
-from spladelite.training.config import QUERIES, QUERY_REGULARIZERS, TrainConfig
+from spladelite.training.config import QUERIES, QUERY_REGULARIZERS, Setup, TrainConfig
 from spladelite.training.data import read_training_data
 from spladelite.training.loop import Trained
 from spladelite.training.recipe import Recipe, check_teacher, fine_tune
@@ -125,10 +125,8 @@ def train(
         _say(note)
     scoring = [cross_encoder(name, device) for name in teachers] + [bi_encoder(name) for name in dense_teachers]
     teacher = None if not scoring else scoring[0] if len(scoring) == 1 else ensemble(scoring)
-    trained = fine_tune(
-        examples, folder, config, recipe, model=model, teacher=teacher, pooling=pooling, precision=precision,
-        device=device, source=data.resolve().name, log=_say,
-    )  # fmt: skip
+    setup = Setup(model=model, pooling=pooling, precision=precision, device=device)
+    trained = fine_tune(examples, folder, config, recipe, setup, teacher=teacher, source=data.resolve().name, log=_say)
     _report(trained, as_json)
 
 

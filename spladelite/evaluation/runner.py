@@ -133,12 +133,7 @@ def run_evaluation(
     Raises:
         InvalidInput: no judged query was given, or an unknown system, or one that the database has no index for.
     """
-    chosen = list(systems or available_systems(db))
-    for system in chosen:
-        if system not in SYSTEMS:
-            raise InvalidInput(f"unknown system {system!r}; expected some of {', '.join(SYSTEMS)}")
-    if len(set(chosen)) < len(chosen):
-        raise InvalidInput(f"a system is named twice in {', '.join(chosen)}; name each once")
+    chosen = _chosen(db, systems)
     baseline = baseline or chosen[0]
     if baseline not in chosen:
         raise InvalidInput(f"the baseline {baseline!r} is not among the systems that are run: {', '.join(chosen)}")
@@ -153,21 +148,18 @@ def run_evaluation(
     measures = measures_for(qrels)
     probability = _document_probability(db)
     stats = db.stats()
-    results: list[System] = []
     searched = {system: _search_all(db, system, judged, advance) for system in chosen}
-    reference = score_run(qrels, searched[baseline][0], measures)
-    for system in chosen:
-        run, terms = searched[system]
-        scores = reference if system == baseline else score_run(qrels, run, measures)
+    scores = {system: score_run(qrels, run, measures) for system, (run, _) in searched.items()}
+    results: list[System] = []
+    for system, (run, terms) in searched.items():
+        pairs = {m: (scores[system].per_query[m], scores[baseline].per_query[m]) for m in measures}
         sparse = SYSTEMS[system]["mode"] == "splade"
         results.append(
             System(
                 name=system,
                 run=run,
-                scores=scores,
-                p_values={}
-                if system == baseline
-                else {m: paired_test(scores.per_query[m], reference.per_query[m]) for m in measures},
+                scores=scores[system],
+                p_values={} if system == baseline else {m: paired_test(*pair) for m, pair in pairs.items()},
                 latency_ms=_latency(db, system, list(judged.values())),
                 size=sum(stats.sizes.get(part, 0) for part in _PARTS[system]),
                 query_terms=float(np.mean([len(query) for query in terms])) if sparse else None,
@@ -185,6 +177,16 @@ def run_evaluation(
         document_terms=float(probability.sum()),
         notes=tuple(_notes(db, queries, qrels)),
     )
+
+
+def _chosen(db: SpladeLite, systems: Sequence[str] | None) -> list[str]:
+    chosen = list(systems or available_systems(db))
+    for system in chosen:
+        if system not in SYSTEMS:
+            raise InvalidInput(f"unknown system {system!r}; expected some of {', '.join(SYSTEMS)}")
+    if len(set(chosen)) < len(chosen):
+        raise InvalidInput(f"a system is named twice in {', '.join(chosen)}; name each once")
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ torch is imported when a run begins, not with this package.
 """
 
 from spladelite.training.adapt import Adapted, adapt
-from spladelite.training.config import TrainConfig
+from spladelite.training.config import Setup, TrainConfig
 from spladelite.training.data import Example, TrainingData, Validation, read_training_data
 from spladelite.training.loop import Trained, train
 from spladelite.training.recipe import Recipe, fine_tune
@@ -18,6 +18,7 @@ __all__ = [
     "Adapted",
     "Example",
     "Recipe",
+    "Setup",
     "TrainConfig",
     "Trained",
     "TrainingData",

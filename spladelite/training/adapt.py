@@ -20,7 +20,7 @@ from spladelite.arguments import check_count
 from spladelite.encoders.registry import load_encoder
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.errors import InvalidInput
-from spladelite.training.config import TrainConfig
+from spladelite.training.config import Setup, TrainConfig
 from spladelite.training.loop import Trained, train
 from spladelite.training.measure import Measures, measure
 from spladelite.training.mining import mine
@@ -120,8 +120,8 @@ def adapt(
         data = replace(data, examples=mine(db, data.examples, count=count, seed=config.seed))
         trained = train(
             data, target, config,
-            model=None if meta.source == "bundled" else meta.source,
-            device=device, source=f"pseudo-questions from {len(texts):,} documents", origin=origin, log=log,
+            Setup(model=None if meta.source == "bundled" else meta.source, device=device),
+            source=f"pseudo-questions from {len(texts):,} documents", origin=origin, log=log,
         )  # fmt: skip
     before = measure(encoder, held, min_weight=meta.min_weight)
     log(f"the database's model: {before}")

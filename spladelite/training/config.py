@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 
 from spladelite.errors import InvalidInput
@@ -90,6 +91,23 @@ class TrainConfig:
     def differences(self, other: TrainConfig) -> list[str]:
         """The names of the settings that differ."""
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a run starts from, where it runs, and what it is made into.
+
+    Attributes:
+        model: a checkpoint folder or hub name; None for the bundled model.
+        pooling: "max" or "sum", for checkpoints that do not say it.
+        precision: of the ONNX export, "int8" or "float32".
+        device: where to compute; by default CUDA if there is one, else the processor.
+    """
+
+    model: str | os.PathLike[str] | None = None
+    pooling: str | None = None
+    precision: str = "int8"
+    device: str | None = None
 
 
 def _check(name: str, value: object, low: float, high: float, expected: str) -> None:

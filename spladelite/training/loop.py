@@ -24,7 +24,7 @@ import numpy as np
 from spladelite.encoders.registry import load_encoder
 from spladelite.errors import TrainingError
 from spladelite.training.batches import Batch, batch_count, check_examples, epoch_batches, positives_of
-from spladelite.training.config import TrainConfig
+from spladelite.training.config import Setup, TrainConfig
 from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures, measure
 from spladelite.training.report import Log, finish, model_card, needs, training_facts
@@ -64,15 +64,31 @@ class Trained:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Course:
+    """What stays the same from the first step of a run to its last."""
+
+    target: Path
+    data: TrainingData
+    config: TrainConfig
+    trainee: Any
+    optimizer: Any
+    device: str
+    steps: int
+    per_epoch: int
+    log: Callable[[str], object]
+
+    def save(self, standing: Standing, random: Any = None) -> None:
+        """Save everything that a run needs to go on, with torch's random state as it is, or as it was."""
+        save_state(self.target, self.trainee, self.optimizer, standing, random or random_state())
+
+
 def train(
     data: TrainingData,
     folder: str | os.PathLike[str],
     config: TrainConfig | None = None,
+    setup: Setup | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
-    pooling: str | None = None,
-    precision: str = "int8",
-    device: str | None = None,
     source: str = "",
     origin: Mapping[str, Any] | None = None,
     log: Callable[[str], object] = lambda _: None,
@@ -88,10 +104,7 @@ def train(
         data: see :func:`~spladelite.training.data.read_training_data`.
         folder: new or empty, or where the same run was interrupted.
         config: settings; the defaults if left out.
-        model: a checkpoint folder or hub name; None for the bundled model.
-        pooling: "max" or "sum", for checkpoints that do not say it.
-        precision: of the ONNX export, "int8" or "float32".
-        device: where to compute; by default CUDA if there is one, else the processor.
+        setup: the model, and where it is trained; the bundled model if left out.
         source: what the data is, for the model card.
         origin: how the examples came about, as JSON can hold it, for the model card: ``mine`` (negatives a query),
             ``mine_with``, ``teacher``. A run goes on only if it is the same.
@@ -103,12 +116,12 @@ def train(
         TrainingError: the loss became NaN or infinite, or the vectors empty; the best epoch until then is kept.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
-    config = config or TrainConfig()
+    config, setup = config or TrainConfig(), setup or Setup()
     check_examples(data.examples, config)
-    device = needs(device)
+    device = needs(setup.device)
     began = time.monotonic()
     target = Path(folder)
-    start = find_start(model, pooling)
+    start = find_start(setup.model, setup.pooling)
     run = identify(data, start.fingerprint, config, origin or {})
     resumed = claim(target, run)
     if not config.distils and any(example.scores is not None for example in data.examples):
@@ -116,68 +129,86 @@ def train(
 
     import torch
 
-    from spladelite.training.losses import quadratic_warmup
-
     torch.manual_seed(config.seed)
     trainee = open_start(start, target / RUN, config, data.corpus, device)
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = -(-batch_count(len(data.examples), config.batch_size) // config.accumulate)
-    steps = config.epochs * per_epoch
-    positives = positives_of(data.examples)
+    course = _Course(target, data, config, trainee, optimizer, device, config.epochs * per_epoch, per_epoch, log)
     if resumed:
         standing = load_state(target, trainee, optimizer)
     else:
-        standing = Standing(start=_measure(target, trainee, data, log, 0, device))
-        save_state(target, trainee, optimizer, standing, random_state())
-    saved = time.monotonic()
+        standing = Standing(start=_measure(course, 0))
+        course.save(standing)
     rows = Log(target, standing.step)
+    positives = positives_of(data.examples)
 
     with _on_interrupt() as interrupted:
-        while standing.step < steps and not (config.patience and standing.waited >= config.patience):
+        while standing.step < course.steps and not (config.patience and standing.waited >= config.patience):
             epoch = standing.step // per_epoch
             batches = epoch_batches(data.examples, positives, config, epoch)
-            for step in range(standing.step, (epoch + 1) * per_epoch):
-                clock = time.monotonic()
-                rate = config.learning_rate * _triangle(step, steps, config.warmup)
-                share = quadratic_warmup(step, round(config.lambda_warmup * steps))
-                first = (step - epoch * per_epoch) * config.accumulate
-                now = batches[first : first + config.accumulate]
-                random = random_state()
-                try:
-                    row = _gradients(trainee, now, config, share)
-                    _check_step(row, step + 1, target, standing)
-                except Exception:
-                    save_state(target, trainee, optimizer, standing, random)  # as it was before the step
-                    raise
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                speed = sum(len(batch.queries) for batch in now) / (time.monotonic() - clock)
-                row |= {"lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
-                log(rows.add(epoch + 1, step + 1, steps, row))
-                standing = replace(standing, step=step + 1)
-                within = standing.step % per_epoch  # a whole epoch is saved with its measures, below
-                if within and (interrupted.is_set() or time.monotonic() - saved > SAVE_SECONDS):
-                    save_state(target, trainee, optimizer, standing, random_state())
-                    saved = time.monotonic()
-                    if interrupted.is_set():
-                        raise KeyboardInterrupt
-            measures = _measure(target, trainee, data, log, epoch + 1, device)
-            if standing.step >= round(config.lambda_warmup * steps):  # before it, vectors are not yet sparse
-                better = measures is None or standing.best is None or measures.ndcg > standing.best.ndcg
-                if better:
-                    replace_folder(target / RUN / "best", trainee.save)
-                    standing = replace(standing, best_epoch=epoch + 1, best=measures)
-                standing = replace(standing, waited=0 if better else standing.waited + 1)
-            save_state(target, trainee, optimizer, standing, random_state())
-            saved = time.monotonic()
+            standing = _epoch(course, standing, batches, rows, interrupted)
+            standing = _compare(course, standing, epoch + 1)
+            course.save(standing)
             if interrupted.is_set():
                 raise KeyboardInterrupt
 
-    card = model_card(target, start, config, data, standing, precision, source, origin or {})
-    finish(target, card, training_facts(run, start, data, standing, precision, source), precision)
+    card = model_card(target, start, config, data, standing, setup.precision, source, origin or {})
+    facts = training_facts(run, start, data, standing, setup.precision, source)
+    finish(target, card, facts, setup.precision)
     return Trained(target, standing.start, standing.best, standing.best_epoch, standing.step, time.monotonic() - began)
+
+
+def _epoch(
+    course: _Course, standing: Standing, batches: Sequence[Batch], rows: Log, interrupted: threading.Event
+) -> Standing:
+    """The steps of an epoch that are left. A whole epoch is saved by the caller, with its measures."""
+    accumulate, saved = course.config.accumulate, time.monotonic()
+    epoch = standing.step // course.per_epoch
+    for step in range(standing.step, (epoch + 1) * course.per_epoch):
+        first = (step - epoch * course.per_epoch) * accumulate
+        row = _step(course, standing, batches[first : first + accumulate])
+        course.log(rows.add(epoch + 1, step + 1, course.steps, row))
+        standing = replace(standing, step=step + 1)
+        unfinished = standing.step % course.per_epoch
+        if unfinished and (interrupted.is_set() or time.monotonic() - saved > SAVE_SECONDS):
+            course.save(standing)
+            saved = time.monotonic()
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+    return standing
+
+
+def _step(course: _Course, standing: Standing, batches: Sequence[Batch]) -> dict[str, float]:
+    """One step of the optimiser, and its figures."""
+    from spladelite.training.losses import quadratic_warmup
+
+    clock, config, step = time.monotonic(), course.config, standing.step
+    rate = config.learning_rate * _triangle(step, course.steps, config.warmup)
+    share = quadratic_warmup(step, round(config.lambda_warmup * course.steps))
+    random = random_state()
+    try:
+        row = _gradients(course.trainee, batches, config, share)
+        _check_step(row, step + 1, course.target, standing)
+    except Exception:
+        course.save(standing, random)  # as it was before the step
+        raise
+    for group in course.optimizer.param_groups:
+        group["lr"] = rate
+    course.optimizer.step()
+    course.optimizer.zero_grad(set_to_none=True)
+    speed = sum(len(batch.queries) for batch in batches) / (time.monotonic() - clock)
+    return row | {"lambda_share": share, "learning_rate": rate, "examples_per_s": speed}
+
+
+def _compare(course: _Course, standing: Standing, epoch: int) -> Standing:
+    """Measure the weights after an epoch, and keep them if they are the best."""
+    measures = _measure(course, epoch)
+    if standing.step < round(course.config.lambda_warmup * course.steps):  # before it, vectors are not yet sparse
+        return standing
+    if measures is None or standing.best is None or measures.ndcg > standing.best.ndcg:
+        replace_folder(course.target / RUN / "best", course.trainee.save)
+        return replace(standing, best_epoch=epoch, best=measures, waited=0)
+    return replace(standing, waited=standing.waited + 1)
 
 
 def _gradients(trainee: Any, batches: Sequence[Batch], config: TrainConfig, share: float) -> dict[str, float]:
@@ -233,17 +264,15 @@ def objective(trainee: Any, batch: Batch, config: TrainConfig, share: float) -> 
     return loss, {name: float(value.detach()) for name, value in shown.items()}
 
 
-def _measure(
-    target: Path, trainee: Any, data: TrainingData, log: Callable[[str], object], epoch: int, device: str
-) -> Measures | None:
+def _measure(course: _Course, epoch: int) -> Measures | None:
     """Measures on the validation queries, through the encoder that a user of these weights would load."""
-    if data.validation is None:
+    if course.data.validation is None:
         return None
-    folder = target / RUN / "measured"
-    replace_folder(folder, trainee.save)
-    measures = measure(load_encoder(folder, device=device), data.validation)
-    Log.add_epoch(target, epoch, measures)
-    log(f"epoch {epoch}: {measures}")
+    folder = course.target / RUN / "measured"
+    replace_folder(folder, course.trainee.save)
+    measures = measure(load_encoder(folder, device=course.device), course.data.validation)
+    Log.add_epoch(course.target, epoch, measures)
+    course.log(f"epoch {epoch}: {measures}")
     return measures
 
 

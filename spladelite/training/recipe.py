@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.registry import load_encoder
 from spladelite.errors import InvalidInput
 from spladelite.training.batches import check_examples
-from spladelite.training.config import TrainConfig
+from spladelite.training.config import Setup, TrainConfig
 from spladelite.training.data import Example, TrainingData
 from spladelite.training.loop import Trained, train
 from spladelite.training.mining import mine
@@ -60,12 +61,9 @@ def fine_tune(
     folder: str | os.PathLike[str],
     config: TrainConfig | None = None,
     recipe: Recipe | None = None,
+    setup: Setup | None = None,
     *,
-    model: str | os.PathLike[str] | None = None,
     teacher: Teacher | None = None,
-    pooling: str | None = None,
-    precision: str = "int8",
-    device: str | None = None,
     source: str = "",
     log: Callable[[str], object] = lambda _: None,
 ) -> Trained:
@@ -78,7 +76,7 @@ def fine_tune(
         folder: of the result.
         config: of each round.
         recipe: what to mine.
-        model: to start from; None for the bundled model.
+        setup: the model to start from, and where it is trained; the bundled model if left out.
         teacher: scores the examples where they have no scores, for ``config.kl`` or ``config.margin_mse`` to distil;
             its scores are kept in ``folder.scores``.
 
@@ -87,54 +85,67 @@ def fine_tune(
             folder that something else was written to. Nothing is mined before all of it is checked.
         ModelError, TrainingError: as ``train``.
     """
-    config, recipe = config or TrainConfig(), recipe or Recipe()
-    needs(device)
+    config, recipe, setup = config or TrainConfig(), recipe or Recipe(), setup or Setup()
+    needs(setup.device)
     if teacher is not None:
         check_teacher(config)
     count = _count(data, recipe)
     check_examples(data.examples, config, mined=count, scored=teacher is not None)
-    target = Path(folder)
-    goals = [target.with_name(f"{target.name}-round{number}") for number in range(1, recipe.rounds)] + [target]
-    whole = identify(data, find_start(model, pooling).fingerprint, config, {})
-    origin = {
-        "first": whole["model"],
-        "given": whole["data"],
-        "mine": count,
-        "mine_with": recipe.mine_with if count else "",
-        "teacher": teacher.name if teacher else "",
-        "teacher_fingerprint": teacher.fingerprint if teacher else "",
-        "precision": precision,
-    }
-    origins = [{"round": number} | origin for number in range(1, recipe.rounds + 1)]
-    shared = {key: whole[key] for key in ("config", "corpus", "validation")}  # by rounds the model and negatives differ
-    done = [
-        goal != target and finished(goal, shared | {"origin": own}) is not None
-        for goal, own in zip(goals, origins, strict=True)
-    ]
-    for goal, own, there in zip(goals, origins, done, strict=True):
-        if not there:
-            check_folder(goal, shared | {"origin": own})
-    current: str | os.PathLike[str] | None = model
-    for i, goal in enumerate(goals):
-        if done[i]:
-            log(f"round {i + 1}: {goal} is complete")
+    rounds = _rounds(data, Path(folder), config, recipe, setup, count, teacher)
+    current = setup
+    for number, (goal, origin, done) in enumerate(rounds, 1):
+        if done:
+            log(f"round {number}: {goal} is complete")
         else:
             examples = data.examples
-            given = pooling if i == 0 else None  # the folder of a round says it
             if count:
-                log(f"round {i + 1}: mining {count} negatives a query with {recipe.mine_with}")
-                examples = mined(
-                    data, count, recipe.mine_with, load_encoder(current, device=device, pooling=given), config.seed
-                )
+                log(f"round {number}: mining {count} negatives a query with {recipe.mine_with}")
+                encoder = load_encoder(current.model, device=current.device, pooling=current.pooling)
+                examples = mined(data, count, recipe.mine_with, encoder, config.seed)
             if teacher is not None:
-                with cached(teacher, target.with_name(target.name + ".scores")) as remembering:
+                scores = Path(folder)
+                with cached(teacher, scores.with_name(scores.name + ".scores")) as remembering:
                     examples = with_scores(examples, remembering)
-            trained = train(
-                replace(data, examples=examples), goal, config, model=current, pooling=given, precision=precision,
-                device=device, source=source, origin=origins[i], log=log,
-            )  # fmt: skip
-        current = goal
+            known = replace(data, examples=examples)
+            trained = train(known, goal, config, current, source=source, origin=origin, log=log)
+        current = replace(setup, model=goal, pooling=None)  # the folder of a round says its pooling
     return trained
+
+
+def _rounds(
+    data: TrainingData,
+    target: Path,
+    config: TrainConfig,
+    recipe: Recipe,
+    setup: Setup,
+    count: int,
+    teacher: Teacher | None,
+) -> list[tuple[Path, dict[str, Any], bool]]:
+    """Each round's folder, what its examples come from, and whether it is finished.
+
+    Raises:
+        InvalidInput: something else was written to one of the folders.
+    """
+    goals = [target.with_name(f"{target.name}-round{number}") for number in range(1, recipe.rounds)] + [target]
+    whole = identify(data, find_start(setup.model, setup.pooling).fingerprint, config, {})
+    shared = {key: whole[key] for key in ("config", "corpus", "validation")}  # by rounds the model and negatives differ
+    rounds = []
+    for number, goal in enumerate(goals, 1):
+        origin = {
+            "round": number,
+            "first": whole["model"],
+            "given": whole["data"],
+            "mine": count,
+            "mine_with": recipe.mine_with if count else "",
+            "teacher": teacher.name if teacher else "",
+            "teacher_fingerprint": teacher.fingerprint if teacher else "",
+            "precision": setup.precision,
+        }
+        done = goal != target and finished(goal, shared | {"origin": origin}) is not None
+        if not done:
+            check_folder(goal, shared | {"origin": origin})
+        rounds.append((goal, origin, done))
+    return rounds
 
 
 def check_teacher(config: TrainConfig) -> None:
