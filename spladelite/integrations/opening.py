@@ -1,0 +1,23 @@
+"""What the adapters share: a database that is given open, or as a path."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from spladelite import SpladeLite
+
+
+def opened(database: SpladeLite | str | os.PathLike[str]) -> SpladeLite:
+    """The database itself, or the file at a path, opened or created."""
+    return database if isinstance(database, SpladeLite) else SpladeLite(database)
+
+
+def escaped(field: str) -> str:
+    """A metadata field for a filter: ``id``, ``text``, ``doc.…`` and ``$…`` mean the metadata here."""
+    return f"\\{field}" if re.match(r"(id|text)$|doc\.|\$", field) else field
+
+
+def missing(package: str, extra: str) -> str:
+    """The message of an ImportError: which extra installs a package."""
+    return f"this needs the package {package}: pip install 'spladelite[{extra}]'"

@@ -1,0 +1,1 @@
+"""The adapters against the suites of their frameworks; skipped where a framework is not installed."""
