@@ -93,6 +93,7 @@ for _command in (add, sync, search, explain, expand, get, delete, stats, check, 
     main.add_command(_command)
 for _command in (create_index, backup, export, sql):
     main.add_command(_command)
+main.add_command(_Lazy("mcp", "spladelite.cli.mcp:mcp", "Serve a database to agents by MCP."))
 main.add_command(_Lazy("models", "spladelite.cli.models:models", "Look at, convert and compare models."))
 main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure search quality on judged queries."))
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
