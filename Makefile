@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help demo test torture fuzz asan clean
+.PHONY: help demo test docs torture fuzz asan clean
 
 help:
 	@echo "make demo     index the standard library's docstrings and ask questions about them"
@@ -12,6 +12,7 @@ help:
 	@echo "make torture  the full sizes of the reliability tests: a table of test, amount tried, failures (an hour or two)"
 	@echo "make fuzz     coverage-guided fuzzing of blobs and files, SECONDS_EACH=600"
 	@echo "make asan     the kernel with address sanitizer and bounds checks against damaged files"
+	@echo "make docs     build the documentation site into build/site"
 	@echo "make clean    remove what these commands made"
 
 # The demo needs what a user gets from pip: no development tools, no torch.
@@ -35,6 +36,10 @@ test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 torture: $(VENV)/ready-$(EXTRAS)
 	PYTHONPATH=tests $(BIN)/python -W ignore -m torture

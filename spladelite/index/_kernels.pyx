@@ -16,8 +16,8 @@ Nothing that a blob says can lead outside of memory: an ordinal is a uint16 and 
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AsString as PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AsString as PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_Size as PyBytes_GET_SIZE
 from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
