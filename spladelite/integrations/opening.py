@@ -1,15 +1,19 @@
-"""What the adapters share: a database that is given open, or as a path."""
+"""What the adapters share: a database that is given open or as a path, names of fields, and what is not installed."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
-from spladelite import SpladeLite
+if TYPE_CHECKING:
+    from spladelite import SpladeLite
 
 
 def opened(database: SpladeLite | str | os.PathLike[str]) -> SpladeLite:
     """The database itself, or the file at a path, opened or created."""
+    from spladelite import SpladeLite  # here: Datasette needs the functions below and nothing of the engine
+
     return database if isinstance(database, SpladeLite) else SpladeLite(database)
 
 
