@@ -6,7 +6,7 @@ Shapes are given as ``(N,)``: N documents or passages, T tokens, V vocabulary en
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +116,40 @@ class Added(list[str]):
         self.new: list[str] = []
         self.replaced: list[str] = []
         self.unchanged: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A file that could not be used, or not whole: where it is, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesReport:
+    """What became of files; paths inside of the folder that was given.
+
+    Attributes:
+        ids: all documents of the files, those that were there already included.
+        new, changed: files whose documents were stored.
+        renamed: (old path, new path): their documents have another id now, and were not encoded again.
+        deleted: files that are gone, whose documents were deleted.
+        unchanged: how many files are as they were.
+        blank: how many documents have no text, and are left out.
+        problems: files that could not be used, with the reason.
+        unread: how many files of kinds that are not read, by suffix.
+    """
+
+    ids: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    deleted: tuple[str, ...] = ()
+    unchanged: int = 0
+    blank: int = 0
+    problems: tuple[FileProblem, ...] = ()
+    unread: dict[str, int] = field(default_factory=dict)
 
 
 class Hit(NamedTuple):

@@ -34,6 +34,9 @@ language_option = click.option(
 )
 
 
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
+
+
 def where_options(command: _Command) -> _Command:
     """``--where`` and ``--arg``."""
     where = click.option(
@@ -87,6 +90,17 @@ def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:
         return {"where": json.loads(where)}
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
+
+
+def json_object(text: str | None, name: str) -> dict[str, Any]:
+    """The JSON object of an option; empty where it was not given."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=name) from error
+    if not isinstance(value, dict):
+        raise click.BadParameter('give a JSON object, such as {"lang": "en"}', param_hint=name)
+    return value
 
 
 def print_size(name: str, size: int, path: str, as_json: bool) -> None:

@@ -18,14 +18,14 @@ import click
 from spladelite import __version__
 from spladelite.cli.read import check, expand, explain, get, search, sql, stats
 from spladelite.cli.words import in_words_of_the_command
-from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode
+from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode, sync
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 
 EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    nothing found: no hit, no such document; or check found damage
+  1    nothing found: no hit, no such document; check found damage; or files were skipped
   2    wrong usage, or input that cannot be used
   3    a database, model or file that is missing, damaged or cannot be read or written
   4    another process kept the database locked: try again
@@ -120,7 +120,7 @@ def main() -> None:
     """
 
 
-for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
+for _command in (add, sync, search, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
 for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)

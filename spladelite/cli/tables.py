@@ -44,6 +44,11 @@ def print_fields(fields: Mapping[str, object]) -> None:
         click.echo(f"{name:<{width}}  {_CONTROL.sub(chr(0xFFFD), text)}")
 
 
+def shown(text: str) -> str:
+    """One line without control characters."""
+    return _line(text)
+
+
 def snippet(marked: str) -> str:
     """The part of a highlighted passage that begins shortly before its first match."""
     text = " ".join(marked.split())

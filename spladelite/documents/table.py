@@ -392,15 +392,26 @@ def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> l
     )
 
 
-def stored(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[Stored]:
-    """What is known of documents before their texts are read."""
+def stored(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[tuple[str, Stored]]:
+    """(id, what is known before the text is read) of documents."""
     if not len(doc_ids):
         return []
     rows = connection.execute(
-        "SELECT doc_id, passages, content_hash, metadata FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value",
+        "SELECT id, doc_id, passages, content_hash, metadata FROM carray(?) c"
+        " CROSS JOIN document d ON d.doc_id = c.value",
         (int_array(doc_ids),),
     )
-    return [Stored(*row) for row in rows]
+    return [(id, Stored(*row)) for id, *row in rows]
+
+
+def rename(connection: apsw.Connection, stored: Stored, id: str, metadata: str) -> None:
+    """Give a document another id and other metadata; its text and index stay as they are."""
+    text = connection.execute("SELECT text FROM document WHERE doc_id = ?", (stored.doc_id,)).get
+    checksum = document_checksum(stored.doc_id, id, text, metadata, stored.passages, stored.content_hash)
+    connection.execute(
+        "UPDATE document SET id = ?, metadata = ?, checksum = ? WHERE doc_id = ?",
+        (id, metadata, checksum, stored.doc_id),
+    )
 
 
 def last_doc_id(connection: apsw.Connection) -> int:
