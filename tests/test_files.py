@@ -163,6 +163,7 @@ def pdf(*pages: str) -> bytes:
 NONSENSE = [b"", b"\x00\xff" * 500, b"PK\x03\x04" + b"\x07" * 99, b"%PDF-1.4\n", b"[[[", b"{}"]
 
 
+@pytest.mark.filterwarnings("ignore::spladelite.UnfindableText")
 @pytest.mark.parametrize("name", ["x.pdf", "x.docx", "x.pptx", "x.epub", "x.ipynb", "x.json", "x.txt.gz", "x.eml"])
 def test_files_that_are_not_what_their_names_say(db: SpladeLite, tmp_path: Path, name: str) -> None:
     """They are read as what they are, or named with a reason of one line."""
