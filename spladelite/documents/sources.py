@@ -178,7 +178,7 @@ def _read_rows(
     elif format == "jsonl":
         for number, line in _lines(file, place, encoding):
             if line.strip():
-                yield _document(_json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
+                yield _document(json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
     elif format == "json":
         value = _json_value(decode(_whole(file, place), place, encoding), place)
         for number, row in enumerate(value if isinstance(value, list) else [value], 1):
@@ -373,7 +373,8 @@ def _json_value(text: str, place: str) -> Any:
         raise InvalidInput(f"{place}: not JSON: {error}") from None
 
 
-def _json_object(line: str, place: str) -> dict[str, Any]:
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """A line as a JSON object, as written; :class:`InvalidInput` that names ``place`` if it is none."""
     value = _json_value(line, place)
     if not isinstance(value, dict):
         raise InvalidInput(f"{place}: a JSON object with a key 'text' is expected, not {line.strip()[:60]}")
