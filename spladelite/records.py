@@ -5,12 +5,16 @@ Shapes are given as ``(N,)``: N documents or passages, T tokens, V vocabulary en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+_WITH_HEADINGS = (".md", ".markdown", ".html", ".htm", ".xhtml", ".docx", ".epub", ".ipynb")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,6 +186,25 @@ class Hit(NamedTuple):
     def passage(self) -> Passage:
         """The passage that scored best."""
         return Passage(self.text[self.start : self.end], self.start, self.end)
+
+    @property
+    def place(self) -> str:
+        """Where in its document the passage is: ``page 3`` or ``pages 3–4``, else the heading above it.
+
+        Pages and slides are divided by form feeds. Headings are lines of Markdown, which the texts of HTML and Word
+        files have too. Empty where there is neither, or with ``text=False``.
+        """
+        if "\f" in self.text:
+            first = self.text.count("\f", 0, self.start) + 1
+            last = first + self.text.count("\f", self.start, self.end)
+            return f"page {first}" if first == last else f"pages {first}–{last}"
+        file = self.metadata.get("file")
+        path = str(file.get("path")) if isinstance(file, dict) else ""
+        if not path.lower().removesuffix(".gz").endswith(_WITH_HEADINGS):
+            return ""  # in source code, the same lines are comments
+        line_end = self.text.find("\n", self.start)
+        above = list(_HEADING.finditer(self.text, 0, len(self.text) if line_end < 0 else line_end))
+        return above[-1][1].strip()[:80] if above else ""
 
     def __repr__(self) -> str:
         return (

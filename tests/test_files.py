@@ -134,6 +134,19 @@ def test_pdf_word_and_powerpoint(tmp_path: Path) -> None:
         read(write(tmp_path / "scan.pdf", pdf("")))
 
 
+def test_a_hit_says_where_it_is(db: SpladeLite, tmp_path: Path) -> None:
+    filler = "It rained the whole day and nothing else was to be told of it. " * 60
+    db.add(f"{filler}\n\f\n{filler}A car crashed into a tree. {filler}\n\f\nEnd.", "pages")
+    assert db.search("car crash", k=1)[0].place == "page 2"
+    db.add("Bread bakes.\n\f\nLet it cool.", "short")
+    assert db.search("bread", k=1)[0].place == "pages 1–2"
+    markdown = "# Bread\n\nFlour.\n\n## Engines\n\nAn engine.\n"
+    for name in ("a.md", "a.py"):
+        db.add_files(write(tmp_path / name, markdown))
+    assert {hit.id: hit.place for hit in db.search("engine") if hit.metadata} == {"a.md": "Bread", "a.py": ""}
+    assert db.search("bread", k=1, text=False)[0].place == ""
+
+
 def pdf(*pages: str) -> bytes:
     """A PDF with a line of text a page."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]

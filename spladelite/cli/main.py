@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from spladelite import __version__
-from spladelite.cli.read import check, expand, explain, get, search, sql, stats
+from spladelite.cli.read import check, expand, explain, get, list_documents, search, sql, stats
 from spladelite.cli.words import in_words_of_the_command
 from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode, sync
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
@@ -48,6 +48,8 @@ class _Main(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may not have every character
                 stream.reconfigure(errors="backslashreplace")
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -121,7 +123,7 @@ def main() -> None:
     """
 
 
-for _command in (add, sync, search, explain, expand, get, delete, stats, check, optimize, reencode):
+for _command in (add, sync, search, list_documents, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
 for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)
