@@ -56,6 +56,7 @@ from spladelite.records import (
     FilesReport,
     Finding,
     Hit,
+    Listed,
     Row,
     Stats,
     Term,
@@ -220,7 +221,7 @@ class SpladeLite:
             text=text,
             diversity=diversity,
         )
-        return run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top"))
+        return Listed(run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top")))
 
     def search_many(
         self,
@@ -288,7 +289,7 @@ class SpladeLite:
             text=text,
             diversity=diversity,
         )
-        return run.more_like(self._session.index, request, check_id(id))
+        return Listed(run.more_like(self._session.index, request, check_id(id)))
 
     def explain(
         self,

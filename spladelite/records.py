@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spladelite import notebook
+
+T = TypeVar("T")
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 _WITH_HEADINGS = (".md", ".markdown", ".html", ".htm", ".xhtml", ".docx", ".epub", ".ipynb")
@@ -212,6 +216,10 @@ class Hit(NamedTuple):
             f"start={self.start}, end={self.end})"
         )
 
+    def _repr_html_(self) -> str:
+        notes = [f"{self.score:.3f}", self.place, str(self.metadata) if self.metadata else ""]
+        return notebook.card(self.id, self.relevance, notes, self.passage.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
@@ -238,6 +246,16 @@ class Term:
     weight: float
     expansion: bool
     term_id: int
+
+
+class Listed(list[T]):
+    """A list whose records a notebook shows below each other."""
+
+    def _repr_html_(self) -> str | None:
+        if not self:
+            return None
+        terms = [(one.term, one.weight, "expansion" if one.expansion else "") for one in self if isinstance(one, Term)]
+        return notebook.bars(terms) if terms else "".join(one._repr_html_() for one in self if isinstance(one, Hit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +337,15 @@ class Explanation:
             )
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        parts = [(part.part, part.contribution, ", ".join(part.words)) for part in self.parts]
+        terms = [
+            (match.term, match.contribution, "expansion" if match.expansion else "in both texts")
+            for match in self.terms
+        ]
+        shown = [notebook.bars(rows) for rows in (parts, terms) if rows]
+        return notebook.heading(f"{self.id}: {self.score:.3f}") + "".join(shown)
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -363,6 +390,11 @@ class Stats:
     file_size: int
     sizes: dict[str, int]
     unfindable: int | None = 0
+
+    def _repr_html_(self) -> str:
+        figures = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sizes"}
+        sizes = [(part, size / 1e6, "MB") for part, size in self.sizes.items()]
+        return notebook.fields(figures) + notebook.bars(sizes)
 
 
 @dataclass(frozen=True, slots=True)
