@@ -37,7 +37,7 @@ def test_what_documents_hold_is_no_markup(db: SpladeLite) -> None:
     db.add([HOSTILE, "Bread bakes."], ["<b>id</b>", "bread"], [{"<i>": "'\"><s>"}, {}])
     hits = db.search("engine")
     for shown in (hits[0], hits, db.more_like("<b>id</b>"), db.explain("engine", "<b>id</b>"), db.expand(HOSTILE)):
-        html = shown._repr_html_()  # type: ignore[union-attr, attr-defined]
+        html = shown._repr_html_()  # type: ignore[union-attr]
         if html is not None:  # nothing is shown as []
             assert Page(html).tags <= {"div", "b", "span", "table", "tr", "td"}
     page = Page(hits[0]._repr_html_())
