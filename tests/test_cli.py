@@ -398,7 +398,7 @@ def test_a_snippet_begins_at_a_word_before_the_first_match() -> None:
 
 # -- help ----------------------------------------------------------------------------------------------------------
 
-LAZY = {"mcp", "models", "eval", "train", "adapt"}
+LAZY = {"import", "mcp", "models", "eval", "train", "adapt"}
 OWN = sorted(main.commands.keys() - LAZY)
 
 

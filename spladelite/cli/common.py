@@ -25,6 +25,9 @@ database = click.argument("database", type=click.Path())
 model_option = click.option(
     "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
+new_model_option = click.option(
+    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+)
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
 )

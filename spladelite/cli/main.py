@@ -133,5 +133,6 @@ main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure sear
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
 main.add_command(_Lazy("move", "spladelite.cli.transfer:move", "Copy a database to another engine, or back."))
 main.add_command(_Lazy("verify", "spladelite.cli.transfer:verify", "Compare the answers of two collections."))
+main.add_command(_Lazy("import", "spladelite.cli.imports:import_group", "Take over what another library has stored."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
 main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))

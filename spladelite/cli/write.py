@@ -18,6 +18,7 @@ from spladelite.cli.common import (
     language_name,
     language_option,
     model_option,
+    new_model_option,
     open_database,
     print_json,
     print_size,
@@ -63,9 +64,7 @@ strict_option = click.option("--strict", is_flag=True, help="Stop at the first f
 @encoding_option
 @strict_option
 @quiet_option
-@click.option(
-    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
-)
+@new_model_option
 @as_json
 def add(
     database: str,
@@ -136,14 +135,14 @@ def add(
         files, _ = find_files(named, format, Choice(include, exclude))  # before the file is created
         if elsewhere:  # an engine keeps no account of files: it gets a stream of documents
             found, named = chain(found, _documents(files, columns, encoding)), []
-    sources = _Filled(found)
+    sources = Filled(found)
     first = next(sources, None)
     if first is None and not named:
         raise InvalidInput(f"no document in {table or ', '.join(paths)}{_blank(sources.blank)}")
     existed = elsewhere or database == ":memory:" or os.path.exists(database)
     with open_database(database, model, dense, language, write=True, create=True) as db:
         before = len(db)
-        ids = [] if first is None else _add_stream(db, first, sources, more, replace=replace)
+        ids = [] if first is None else add_stream(db, first, sources, more, replace=replace)
         report = FilesReport() if elsewhere else db.add_files(
             named, format=format, text_column=text_column, id_column=id_column, types=columns.kinds, include=include,
             exclude=exclude, encoding=encoding, on_conflict="replace" if replace else "error", strict=strict,
@@ -270,7 +269,7 @@ def _blank(count: int, what: str = "") -> str:
     return f" ({count} blank{what})" if count else ""
 
 
-class _Filled(Iterator[Source]):
+class Filled(Iterator[Source]):
     """The documents that have a text; the others are counted."""
 
     def __init__(self, found: Iterator[Source]) -> None:
@@ -288,9 +287,10 @@ def _documents(files: Iterable[File], columns: Columns, encoding: str | None) ->
         yield from read_file(file, columns, encoding)
 
 
-def _add_stream(
+def add_stream(
     db: SpladeLite, first: Source, rest: Iterator[Source], more: dict[str, Any], *, replace: bool
 ) -> list[str]:
+    """Add documents as they come, with ``more`` in the metadata of each; returns the ids."""
     texts, names, metadata = tee(chain([first], rest), 3)
     return db.add(
         (source.text for source in texts),
