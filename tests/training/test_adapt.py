@@ -194,15 +194,14 @@ def test_adapt_wants_enough_text(tmp_path: Path) -> None:
             adapt(db, tmp_path / "model")
 
 
-def test_the_readmes_commands_work(docstrings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_page_work(docstrings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"query": e.query, "positive": e.positive} for e in EXAMPLES]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with SpladeLite("kb.db") as db:
         db.add(docstrings)
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    section = readme[readme.index("## Training") : readme.index("## How good it is")]
-    commands = re.findall(r"^\$ spladelite (.*)$", section, re.MULTILINE)
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    commands = re.findall(r"^\$ spladelite (.*)$", page, re.MULTILINE)
     assert len(commands) == 3
     for command in [*commands, "adapt kb.db kb-model --epochs 1"]:
         result = CliRunner(catch_exceptions=False).invoke(main, shlex.split(command))
