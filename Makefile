@@ -72,7 +72,7 @@ asan: $(VENV)/ready-$(EXTRAS)
 	scripts/asan.sh $(BIN)/python 2000
 
 freeze: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pytest -m freeze tests/test_freeze.py
+	$(BIN)/python -m pytest -o faulthandler_timeout=3000 -m freeze tests/test_freeze.py
 
 clean:
 	rm -rf .venv .venv-demo build *.egg-info

@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["spladelite"]):
     import spladelite.index.kernels
     from spladelite import SpladeLite
     from spladelite.errors import CorruptIndex, SpladeLiteError
+    from spladelite.file.migrations import migrations
     from spladelite.index import ascending, postings
     from spladelite.index.passages import Layout, passage_checksum, read_passages
     from spladelite.index.scoring import Segment, SegmentQuery, top_k
@@ -40,7 +41,6 @@ with atheris.instrument_imports(include=["spladelite"]):
         segment_checksum,
         tombstone_checksum,
     )
-    from spladelite.migrations import migrations
 
 MODEL = WordModel()
 

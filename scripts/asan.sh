@@ -8,8 +8,9 @@ mutations=${2:-2000}
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$root/build/asan
 rm -rf "$build"
-mkdir -p "$build/spladelite"
-(cd "$root/spladelite" && tar chf - --exclude='*.so' --exclude='__pycache__' .) | (cd "$build/spladelite" && tar xf -)
+mkdir -p "$build/spladelite/migrations"
+cp "$root/migrations/"* "$build/spladelite/migrations"
+(cd "$root/spladelite" && tar cf - --exclude='*.so' --exclude='__pycache__' .) | (cd "$build/spladelite" && tar xf -)
 cd "$build"
 sed 's/boundscheck=False/boundscheck=True/; s/initializedcheck=False/initializedcheck=True/' \
     "$root/spladelite/index/_kernels.pyx" > _kernels.pyx

@@ -78,7 +78,7 @@ def write_mlm(folder: Path, kind: str = "bert", seed: int = 0, **changes: Any) -
             vocab_size=size, max_position_embeddings=64, local_attention=8, **ids, **common, **changes
         )
     else:
-        config = transformers.BertConfig(vocab_size=size, max_position_embeddings=64, **common, **changes)
+        config = transformers.BertConfig(vocab_size=size, max_position_embeddings=64, **{**common, **changes})
     torch.manual_seed(seed)
     model = transformers.AutoModelForMaskedLM.from_config(config)
     with torch.no_grad():

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spladelite.errors import CorruptIndex
+from spladelite.file.migrations import migrations
 from spladelite.index import ascending
 from spladelite.index.passages import Layout, passage_checksum, read_passages
-from spladelite.migrations import migrations
 
 
 def csr(rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

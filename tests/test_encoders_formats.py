@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,3 +263,51 @@ def test_a_pair_of_functions() -> None:
             broken.encode_documents(["one"])
     with pytest.raises(TypeError, match="must return"):
         from_functions(lambda _: "no", lambda _: matrix, tokenizer=tokenizer, name="broken").encode_documents(["one"])
+
+
+FORK = """
+import os, signal, sys, time, warnings
+warnings.simplefilter("ignore")
+import torch
+torch.set_num_threads(2)
+from spladelite import SpladeLite
+part, folder, path = sys.argv[1:]
+db = SpladeLite(path, **{part: folder})
+text = "the car crash was an accident " * 9
+db.add([text] * 4, ids=list("abcd"))
+mode = "dense" if part == "dense" else "splade"
+assert len(db.search(text, mode=mode)) == 4
+child = os.fork()
+if child == 0:
+    db.add("water", ids="e")
+    os._exit(len(db.search(text, k=4, mode=mode)) != 4)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        sys.exit(status)
+    time.sleep(0.05)
+os.kill(child, signal.SIGKILL)
+sys.exit("the child waits for ever")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("part", ["model", "dense"])
+def test_a_child_of_a_process_that_used_torch_searches(tmp_path: Path, part: str) -> None:
+    """Servers that load before they fork: the threads of torch's pool are not there in a child."""
+    sizes = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}  # enough for several threads
+    folder = write_mlm(tmp_path / "mlm", **sizes)
+    if part == "dense":
+        from sentence_transformers import SentenceTransformer, models
+
+        body = models.Transformer(str(folder))
+        SentenceTransformer(modules=[body, models.Pooling(384)], device="cpu").save(str(tmp_path / "dense"))
+        folder = tmp_path / "dense"
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, part, str(folder), str(tmp_path / "kb.db")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr

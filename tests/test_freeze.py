@@ -20,6 +20,7 @@ with tempfile.TemporaryDirectory() as folder, SpladeLite(os.path.join(folder, "k
     print(hit.id, db.highlight(hit), db.stats().kernel)
     db.export_rows(os.path.join(folder, "rows.db"))
     print(db.explain("automobile accident", "car").terms[0].term)
+    db.export_web(os.path.join(folder, "site"))
 """
 
 

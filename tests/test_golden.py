@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spladelite import ReadOnly, SpladeLite
-from spladelite.migrations import migrations
+from spladelite.file.migrations import migrations
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.db"))
 QUERIES = ["automobile accident", "how long does bread bake", "a warm place for a cat", "space"]

@@ -89,7 +89,7 @@ def assert_same(left: Result, right: Result) -> None:
     np.testing.assert_array_equal(left[1].view(np.uint32), right[1].view(np.uint32))
 
 
-def test_the_seat_takes_the_compiled_kernel() -> None:
+def test_the_compiled_kernel_is_used() -> None:
     assert kernels.KERNEL == "compiled"
     assert kernels.top_k is compiled.top_k
     assert kernels.decode is compiled.decode

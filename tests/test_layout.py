@@ -24,7 +24,7 @@ FLOORS = [
     ["arguments", "file_models"],
     ["index"],
     ["file", "encoders"],
-    ["migrations", "records", "json_values", "progress", "processors", "models"],
+    ["records", "renaming", "json_values", "progress", "processors", "models"],
     ["errors", "notebook"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

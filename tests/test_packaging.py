@@ -19,6 +19,11 @@ def test_every_package_is_installed() -> None:
     assert set(listed) == found
 
 
+def test_no_folder_is_a_link() -> None:
+    """Windows makes a text file of it."""
+    assert [path for path in (ROOT / "spladelite").rglob("*") if path.is_symlink()] == []
+
+
 def test_the_bundled_model_is_small() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "spladelite" / "models").rglob("*.*")) < 10_000_000
 

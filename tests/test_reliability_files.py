@@ -38,6 +38,7 @@ from spladelite.errors import (
     SpladeLiteError,
     UnsupportedFormat,
 )
+from spladelite.file import guard
 
 MODEL = WordModel()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions, signals, links or forks")
@@ -420,7 +421,7 @@ def test_a_file_of_another_version_or_program(file: Path, statement: str, error:
 def test_an_older_format_is_migrated_by_a_writer_and_named_to_a_reader(file: Path) -> None:
     from torture.kill import MORE_FORMATS, use_formats
 
-    from spladelite.migrations import migrations
+    from spladelite.file.migrations import migrations
 
     try:
         use_formats([*migrations(), *MORE_FORMATS])
@@ -471,11 +472,11 @@ QUERY = "SELECT count(*) FROM document"
 if kind == "before":
     foreign = sqlite3.connect(path)
     foreign.execute(QUERY).fetchone()
-import apsw
 from spladelite import SpladeLite
+from torture.foreign import without_own_locks
 from torture.words import WordModel
 if not own_locks:
-    apsw.VFS("plain", "unix").xSetSystemCall(None, 0)
+    without_own_locks()
 db = SpladeLite(path, WordModel())
 db.add("w1", ids="one")
 if kind == "before":
@@ -513,6 +514,75 @@ def test_what_another_copy_of_sqlite_closes_is_not_lost(file: Path, kind: str, o
     assert done.stdout == "stored True\n", done.stdout + done.stderr
     with open_database(file) as db:
         assert {"one", "two"} <= set(db)
+        assert db.check() == []
+
+
+NEIGHBOUR = """
+import sys
+from spladelite import SpladeLite
+from torture.words import WordModel
+with SpladeLite(sys.argv[1], WordModel()) as db:
+    db.add("w3", ids="neighbour")
+"""
+
+STALE = """
+import os, subprocess, sys, warnings
+warnings.simplefilter("ignore")
+neighbour, kind, path, copy = sys.argv[1:]
+theirs = __import__(copy)
+from spladelite import DatabaseError, SpladeLite
+from torture.words import WordModel
+foreign, second = theirs.connect(path), theirs.connect(path)
+foreign.execute("SELECT count(*) FROM document").fetchone()
+with SpladeLite(path, WordModel()):
+    foreign.execute("BEGIN" if kind == "busy" else "SELECT 1")
+    foreign.execute("SELECT count(*) FROM document").fetchone()  # of the log, which must not be deleted now
+SpladeLite(path, WordModel()).close()
+if kind == "lost":
+    for name in (path, path + "-shm"):
+        open(name, "rb").close()  # the other copy's locks are gone
+    subprocess.run([sys.executable, "-c", neighbour, path], check=True, timeout=60)
+    try:
+        SpladeLite(path, WordModel()).add("w1", ids="one")
+    except DatabaseError as error:
+        print("deleted" in str(error))
+    foreign.close()
+    second.close()
+elif kind == "neighbour":
+    subprocess.run([sys.executable, "-c", neighbour, path], check=True, timeout=60)
+db = SpladeLite(path, WordModel())
+db.add("w1", ids="one")
+if kind != "lost":
+    foreign.execute("ROLLBACK" if kind == "busy" else "SELECT 1")
+    second.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # finds the file by its name, the index by the first
+    foreign.close()
+    second.close()
+db.add("w2", ids="two")
+if sys.platform == "linux":  # nothing that had to stay open does so for ever
+    assert sum(os.path.realpath(f"/proc/self/fd/{n}") == path for n in os.listdir("/proc/self/fd")) == 2
+print("stored", "one" in db and "two" in db)
+sys.stdout.flush()
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(not guard.OWN_LOCKS, reason="needs locks of open file descriptions")
+@pytest.mark.parametrize("copy", ["sqlite3", "pysqlite3"])
+@pytest.mark.parametrize("kind", ["idle", "busy", "neighbour", "lost"])
+def test_no_log_is_deleted_under_another_copy_of_sqlite(file: Path, kind: str, copy: str) -> None:
+    """Which would go on with it, and would do to the next one what it has in mind for the old one: cut it off."""
+    pytest.importorskip(copy)
+    done = subprocess.run(
+        [sys.executable, "-c", STALE, NEIGHBOUR, kind, str(file), copy],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        timeout=120,
+    )
+    assert done.stdout == ("True\n" if kind == "lost" else "") + "stored True\n", done.stdout + done.stderr
+    with open_database(file) as db:
+        assert {"one", "two"} <= set(db)
+        assert ("neighbour" in db) == (kind in ("neighbour", "lost"))
         assert db.check() == []
 
 
@@ -1106,7 +1176,7 @@ def test_threads_that_come_and_go_share_connections(file: Path) -> None:
     with open_database(file) as db:
         for _ in range(30):
             assert in_threads(1, lambda _: db.search("w2")) == []
-        assert len(connections_of(db)._seats) <= 3
+        assert len(connections_of(db)._threads) <= 3
 
 
 def test_close_waits_for_calls_in_other_threads(file: Path) -> None:

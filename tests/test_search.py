@@ -28,7 +28,7 @@ def one_segment(document_of: list[int] | None = None, allowed: list[int] | None 
     return [SegmentQuery(segment, None if allowed is None else np.array(allowed, np.uint8), lists)]
 
 
-@pytest.fixture(params=["numpy", "the seat's choice"])
+@pytest.fixture(params=["numpy", "what is installed"])
 def top_k(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     return search.top_k if request.param == "numpy" else kernels.top_k
 

@@ -120,7 +120,7 @@ def _borders(
     text: str, starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """For each of the T - 1 places between two tokens: how good a cut is there, and whether it is a unit border."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     table = np.zeros(int(codes.max()) + 1, np.uint8)
     for character in set(text):
         table[ord(character)] = _classify(character)

@@ -1,4 +1,4 @@
 """SQLite and the disk: connections, transactions, locks, forks, the schema. Knows no vectors.
 
-Imports only errors and the migrations. ``connection`` is the only module that opens a database file. Start there.
+Imports only leaves. ``connection`` is the only module that opens a database file. Start there.
 """

@@ -23,10 +23,12 @@ import apsw
 
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
-from spladelite.file.guard import FileKey, file_key, protect, release
-from spladelite.file.paths import check_path, immutable_uri, on_network, resolved
+from spladelite.file.guard import FileKey, file_key, has_stale_log, protect, release
+from spladelite.file.network import on_network
+from spladelite.file.paths import check_path, immutable_uri, resolved
 from spladelite.file.sqlite import (
     Clock,
+    close,
     fetch,
     harden,
     leave_wal,
@@ -52,14 +54,14 @@ _WHO_DELETES = (
 )
 
 
-class _Seat:
-    """A thread's connections. When the thread is gone, the next new one takes its seat."""
+class _ThreadConnections:
+    """A thread's connections. When the thread is gone, the next new one takes them over."""
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.connection: apsw.Connection | None = None
         self.log: FileKey | None = None  # the log that `connection` writes to
-        self.guest: apsw.Connection | None = None  # runs the user's SQL
+        self.user: apsw.Connection | None = None  # runs the SQL that the user wrote
         self.clock = Clock()
         self.depth = 0  # calls that use it, one inside the other
 
@@ -106,7 +108,7 @@ class Connections:
         self._warned = False
         self._torn = False  # the process was forked in the middle of a call
         self._key: FileKey | None = None  # which file was opened
-        self._seats: list[_Seat] = []
+        self._threads: list[_ThreadConnections] = []
         self._local = threading.local()
         self._new_locks()
         if not self.memory:
@@ -121,57 +123,57 @@ class Connections:
 
         After ``timeout`` seconds a statement that runs is ended by :class:`Interrupted`.
         """
-        with self._call(timeout) as (seat, connection):
-            if seat.depth > 1 and connection.in_transaction:  # a read inside a transaction of the same thread
+        with self._call(timeout) as (own, connection):
+            if own.depth > 1 and connection.in_transaction:  # a read inside a transaction of the same thread
                 yield connection
                 return
             try:
                 connection.execute("BEGIN")
                 yield connection
             finally:
-                self._roll_back(seat)
+                self._roll_back(own)
 
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
         """A write transaction: all of it or, after an exception, nothing of it."""
         self.require_writable()
-        with self._call() as (seat, _):
+        with self._call() as (own, _):
             try:
-                connection = self._begin_immediate(seat)
+                connection = self._begin_immediate(own)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                self._roll_back(seat)
+                self._roll_back(own)
                 raise
             self.require_same_file()
-            if not self._log_is_there(seat):
-                self._abandon(seat)
+            if not self._log_is_there(own):
+                self._abandon(own)
                 raise DatabaseError(
                     f"the file {self.path}-wal was deleted while this call wrote to it, and what it wrote may be lost: "
                     f"repeat the call. {_WHO_DELETES}"
                 )
 
-    def _begin_immediate(self, seat: _Seat) -> apsw.Connection:
+    def _begin_immediate(self, own: _ThreadConnections) -> apsw.Connection:
         """Begin to write, to the log that others read too: where ours was deleted, a new connection finds the other."""
         for _ in range(3):
-            if seat.connection is None:
-                seat.connection = self._open(seat)
-            seat.connection.execute("BEGIN IMMEDIATE")
+            if own.connection is None:
+                own.connection = self._open(own)
+            own.connection.execute("BEGIN IMMEDIATE")
             self.require_same_file()
-            if self._log_is_there(seat):
-                return seat.connection
-            self._abandon(seat)
+            if self._log_is_there(own):
+                return own.connection
+            self._abandon(own)
         raise DatabaseError(f"the file {self.path}-wal is deleted again and again. {_WHO_DELETES}")
 
-    def _log_is_there(self, seat: _Seat) -> bool:
+    def _log_is_there(self, own: _ThreadConnections) -> bool:
         """Whether the log that the connection writes to is the one that the next to open the file will read."""
-        return self.memory or file_key(f"{self.path}-wal") == seat.log
+        return self.memory or file_key(f"{self.path}-wal") == own.log
 
-    def _abandon(self, seat: _Seat) -> None:
+    def _abandon(self, own: _ThreadConnections) -> None:
         """Close the connections whose log was deleted; what others wrote since must not be overwritten from it."""
         with self._state:
-            for stale in self._seats:
-                if stale is seat or not stale.depth:
+            for stale in self._threads:
+                if stale is own or not stale.depth:
                     if stale.connection is not None:
                         stale.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                     self._drop(stale)
@@ -199,9 +201,9 @@ class Connections:
 
         It has a connection of its own, opened read-only, so that what it attaches takes no part in our transactions.
         """
-        with self._call(timeout) as (seat, connection):
+        with self._call(timeout) as (own, connection):
             if not self.memory:
-                connection = seat.guest = seat.guest or self._open(seat, guest=True)
+                connection = own.user = own.user or self._open(own, user=True)
             connection.authorizer = only_reading
             try:
                 yield connection
@@ -213,41 +215,41 @@ class Connections:
                 connection.authorizer = None
 
     @contextmanager
-    def _call(self, timeout: float | None = None) -> Iterator[tuple[_Seat, apsw.Connection]]:
+    def _call(self, timeout: float | None = None) -> Iterator[tuple[_ThreadConnections, apsw.Connection]]:
         with self._one_at_a_time, translated(self.path):
-            seat = self._take_seat()
+            own = self._take_connections()
             try:
                 if timeout is not None:
-                    seat.clock.deadline = time.monotonic() + timeout
-                if seat.connection is None:
-                    seat.connection = self._open(seat)
-                elif seat.depth == 1 and seat.connection.in_transaction:  # left by a call that Ctrl-C tore apart
-                    self._roll_back(seat)
-                yield seat, seat.connection
+                    own.clock.deadline = time.monotonic() + timeout
+                if own.connection is None:
+                    own.connection = self._open(own)
+                elif own.depth == 1 and own.connection.in_transaction:  # left by a call that Ctrl-C tore apart
+                    self._roll_back(own)
+                yield own, own.connection
             except (apsw.IOError, apsw.FullError):
-                self._drop(seat)  # FTS5 remembers totals that it could not read as zero
+                self._drop(own)  # what it remembers of the file may be wrong
                 raise
             except _STRANGE as error:
-                self._blame_file(seat, error)
+                self._blame_file(own, error)
                 raise
             finally:
                 with self._state:
-                    seat.depth -= 1
-                    if not seat.depth:
-                        seat.clock.deadline = math.inf
+                    own.depth -= 1
+                    if not own.depth:
+                        own.clock.deadline = math.inf
                         self._state.notify_all()
 
-    def _blame_file(self, seat: _Seat, error: Exception) -> None:
+    def _blame_file(self, own: _ThreadConnections, error: Exception) -> None:
         """Raise :class:`CorruptIndex` if what confused us is a file whose rows are not of the types of its schema."""
-        if isinstance(error, SpladeLiteError) or seat.connection is None:
+        if isinstance(error, SpladeLiteError) or own.connection is None:
             return
-        problems = fetch(seat.connection, "PRAGMA quick_check(1)")
+        problems = fetch(own.connection, "PRAGMA quick_check(1)")
         if problems != [("ok",)]:
             raise CorruptIndex(
                 f"{self.path} is damaged: {problems[0][0]}; restore a backup, or run check(repair=True)"
             ) from error
 
-    def _take_seat(self) -> _Seat:
+    def _take_connections(self) -> _ThreadConnections:
         with self._state:
             if self.closed:
                 raise DatabaseError(f"{self.path} is closed; open it again with SpladeLite({self.path!r})")
@@ -256,43 +258,43 @@ class Connections:
                     f"this process was forked while {self.path} was in use, and its locks did not come along; "
                     f"fork when no call runs, or start the process with multiprocessing's 'spawn'"
                 )
-            seat: _Seat | None = getattr(self._local, "seat", None)
-            if seat is None:
+            own: _ThreadConnections | None = getattr(self._local, "own", None)
+            if own is None:
                 if self.memory:
-                    free = self._seats[:1]
+                    free = self._threads[:1]
                 else:
-                    free = [seat for seat in self._seats if not seat.thread.is_alive()][:1]
+                    free = [each for each in self._threads if not each.thread.is_alive()][:1]
                 if free:
-                    seat = free[0]
-                    seat.thread = threading.current_thread()
+                    own = free[0]
+                    own.thread = threading.current_thread()
                 else:
-                    seat = _Seat()
-                    self._seats.append(seat)
-                self._local.seat = seat
-            seat.depth += 1
-            return seat
+                    own = _ThreadConnections()
+                    self._threads.append(own)
+                self._local.own = own
+            own.depth += 1
+            return own
 
-    def _roll_back(self, seat: _Seat) -> None:
+    def _roll_back(self, own: _ThreadConnections) -> None:
         """End a transaction. If even that fails, the connection goes: SQLite rolls back when it is opened again."""
-        connection = seat.connection
+        connection = own.connection
         try:
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except apsw.Error:
-            self._drop(seat)
+            self._drop(own)
 
-    def _drop(self, seat: _Seat) -> None:
+    def _drop(self, own: _ThreadConnections) -> None:
         """Close a connection that has seen an error of the disk; the next call opens another."""
         if not self.memory:
-            for connection in (seat.guest, seat.connection):
+            for connection in (own.user, own.connection):
                 if connection is not None:
-                    connection.close(True)
-            seat.guest = seat.connection = None
+                    close(connection)
+            own.user = own.connection = None
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
-    def _open(self, seat: _Seat, guest: bool = False) -> apsw.Connection:
-        clock, writes = seat.clock, not (self.read_only or guest)
+    def _open(self, own: _ThreadConnections, user: bool = False) -> apsw.Connection:
+        clock, writes = own.clock, not (self.read_only or user)
         self.require_same_file()
         flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
         if writes and self._key is None:
@@ -302,20 +304,26 @@ class Connections:
         else:
             connection = open_file(self.path, flags)
         try:
+            if writes and not self.memory and has_stale_log(self.path):
+                raise DatabaseError(
+                    f"another copy of SQLite in this process (sqlite3, pysqlite3) has {self.path} open, and goes on "
+                    f"with a log of it that was deleted: what is written now could be lost. Close its connections "
+                    f"first; use db.sql() in their place"
+                )
             if self._key is None and not self.memory:
                 self._warn_of_missing_log(connection)
                 self._key = file_key(self.path) if self._immutable else protect(self.path)
             harden(connection, clock)
             if writes:
                 self._make_writable(connection, clock)
-                seat.log = file_key(f"{self.path}-wal")
+                own.log = file_key(f"{self.path}-wal")
             elif not schema.is_current(connection, self.path):
                 raise ReadOnly(f"{self.path} has an older format; open it once without read_only=True to bring it up")
             schema.check_schema(connection, self.path, self._indexes)
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # ours: the schema is checked by now
             self._prepare(connection)
         except BaseException:
-            connection.close(True)
+            close(connection)
             raise
         return connection
 
@@ -403,38 +411,38 @@ class Connections:
             self.closed = True
             try:
                 if not self._wait_for_others():
-                    for seat in self._seats:
-                        for connection in (seat.connection, seat.guest):
-                            if connection is not None and seat.depth and seat is not self._own_seat():
+                    for other in self._threads:
+                        for connection in (other.connection, other.user):
+                            if connection is not None and other.depth and other is not self._of_this_thread():
                                 connection.interrupt()
                     self._wait_for_others()
             except BaseException:
                 self.closed = False
                 raise
-            if not self._close_seats() and not self._network:
+            if not self._close_connections() and not self._network:
                 leave_wal_later(self.path)
         if not self._immutable:
             release(self._key)
 
-    def _own_seat(self) -> _Seat | None:
-        return getattr(self._local, "seat", None)
+    def _of_this_thread(self) -> _ThreadConnections | None:
+        return getattr(self._local, "own", None)
 
     def _others_busy(self) -> bool:
-        own = self._own_seat()
-        return any(seat.depth for seat in self._seats if seat is not own)
+        own = self._of_this_thread()
+        return any(other.depth for other in self._threads if other is not own)
 
     def _wait_for_others(self) -> bool:
         return self._state.wait_for(lambda: not self._others_busy(), PATIENCE)
 
-    def _close_seats(self) -> bool:
+    def _close_connections(self) -> bool:
         """Whether that leaves one plain file, or there is none that this handle may write."""
         plain = True
         gone = self._key is not None and self._key != file_key(self.path)
-        own = self._own_seat()
-        seats = [seat for seat in self._seats if seat is own or not seat.depth]
-        for guest in [seat.guest for seat in seats if seat.guest is not None]:
-            guest.close(True)
-        connections = [seat.connection for seat in seats if seat.connection is not None]
+        own = self._of_this_thread()
+        idle = [each for each in self._threads if each is own or not each.depth]
+        for user in [each.user for each in idle if each.user is not None]:
+            close(user)
+        connections = [each.connection for each in idle if each.connection is not None]
         for i, connection in enumerate(connections):
             if gone:  # what was moved away is completed; what has its name now, and that one's log, are left alone
                 with suppress(apsw.Error):
@@ -442,24 +450,24 @@ class Connections:
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             elif i == len(connections) - 1 and not self.read_only and not self.memory:
                 plain = leave_wal(connection)
-            connection.close(True)
-        for seat in seats:
-            seat.connection = seat.guest = None
+            close(connection)
+        for each in idle:
+            each.connection = each.user = None
         return plain
 
     # --- forking -----------------------------------------------------------------------------------------------------
 
     def _new_locks(self) -> None:
-        self._state = threading.Condition(threading.RLock())  # guards seats and their depth
+        self._state = threading.Condition(threading.RLock())  # guards the threads' connections and their depth
         self._one_at_a_time: AbstractContextManager[object] = threading.RLock() if self.memory else nullcontext()
 
     def before_fork(self) -> None:
         """Close what a child must not inherit; what a running call holds is left to it, and lost to the child."""
         self._state.acquire()
-        own = self._own_seat()
+        own = self._of_this_thread()
         self._torn = not self._wait_for_others() or (own is not None and own.depth > 0)
         if not self._torn and not self.memory:
-            self._close_seats()
+            self._close_connections()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -472,8 +480,8 @@ class Connections:
         if self._torn:
             import ctypes
 
-            for seat in self._seats:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(seat))
+            for each in self._threads:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
         if not self.memory:
-            self._seats = []
+            self._threads = []
             self._local = threading.local()

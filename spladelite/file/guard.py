@@ -17,6 +17,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 import apsw
@@ -46,6 +47,32 @@ def own_locks() -> bool:
 
 
 OWN_LOCKS = own_locks()
+
+
+def others_have_open(path: str) -> bool:
+    """Whether another copy of SQLite in this process, or a plain ``open()``, has the file open, as far as told.
+
+    Its locks do not tell: a third copy, or a plain ``open()`` and ``close()``, may have dropped them.
+    """
+    if not OWN_LOCKS:
+        return False
+    from spladelite.file._locks import others
+
+    return bool(others(path))
+
+
+def has_stale_log(path: str) -> bool:
+    """Whether another copy of SQLite in this process goes on with a log of the file that was deleted, as far as told.
+
+    To the log that has the name now it would do anything: all its connections share one index, that of the deleted.
+    """
+    gone = {f"{path}-wal (deleted)", f"{path}-shm (deleted)"}
+    with suppress(OSError):
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{number}") in gone:
+                    return others_have_open(path)
+    return False
 
 
 def protect(path: str) -> FileKey | None:
@@ -92,6 +119,8 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
     path = os.fsdecode(args[0])
     if event == "sqlite3.connect" and path.startswith("file:"):
         path = unquote(urlsplit(path).path)
+        if os.name == "nt" and path[2:3] == ":":
+            path = path[1:]  # /C:/kb.db
     if file_key(path) not in _open_files:
         return
     if event == "sqlite3.connect":

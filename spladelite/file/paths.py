@@ -1,4 +1,4 @@
-"""Paths: what may be opened as a database, what its file system can do, how a finished copy replaces a file."""
+"""Paths: what may be opened as a database, and how a finished copy replaces a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from urllib.parse import quote
 
 from spladelite.errors import DatabaseError, InvalidInput, NotADatabase, ReadOnly
 from spladelite.file.guard import is_protected
-
-# File systems that several machines can write to: shared memory, which write-ahead logging needs, ends at each of them.
-_NETWORK = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs"))
+from spladelite.renaming import rename
 
 
 def resolved(path: str) -> str:
@@ -77,20 +75,7 @@ def is_new(path: str) -> bool:
 def immutable_uri(path: str) -> str:
     """A name under which SQLite takes no lock and looks for no log: the file must not change while it is open."""
     absolute = os.path.abspath(path).replace(os.sep, "/")
-    return f"file:{'' if absolute.startswith('/') else '/'}{quote(absolute)}?immutable=1"
-
-
-def on_network(path: str) -> bool:
-    """Whether the file lies on a network file system, as far as Linux tells; elsewhere False."""
-    if not os.path.exists("/proc/self/mounts"):
-        return False
-    folder = Path(os.path.realpath(path)).parent
-    kinds: dict[Path, str] = {}
-    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            _, point, kind, *_ = line.split()
-            kinds[Path(point.replace(r"\040", " "))] = kind
-    return next((kinds[place] for place in (folder, *folder.parents) if place in kinds), "") in _NETWORK
+    return f"file://{'' if absolute.startswith('/') else '/'}{quote(absolute)}?immutable=1"
 
 
 @contextmanager
@@ -119,13 +104,7 @@ def replacing(target: str, overwrite: bool = False) -> Iterator[str]:
             os.fsync(file.fileno())
         if not overwrite:
             _refuse_existing(target)
-        try:
-            os.replace(temporary, target)
-        except PermissionError as error:  # Windows, where a file that somebody has open cannot be replaced
-            raise InvalidInput(
-                f"{target} cannot be replaced ({error.strerror}): is it open in another program? Close it, or give "
-                f"another path"
-            ) from error
+        rename(temporary, target)
         sync_folder(target)
     finally:
         for leftover in (temporary, f"{temporary}-journal", f"{temporary}-wal", f"{temporary}-shm"):

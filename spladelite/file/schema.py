@@ -9,8 +9,8 @@ from typing import Protocol
 import apsw
 
 from spladelite.errors import CorruptIndex, NotADatabase, UnsupportedFormat
+from spladelite.file.migrations import migrations
 from spladelite.file.sqlite import open_file
-from spladelite.migrations import migrations
 
 APPLICATION_ID = 0x53504C44  # "SPLD"
 

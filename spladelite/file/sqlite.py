@@ -24,6 +24,7 @@ from spladelite.errors import (
     NotADatabase,
     ReadOnly,
 )
+from spladelite.file.guard import others_have_open
 
 BUSY_TIMEOUT_MS = 30_000
 PROGRESS_STEPS = 20_000  # virtual-machine steps between two looks at signals: some 100 microseconds
@@ -222,13 +223,24 @@ def open_file(path: str, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_O
     return apsw.Connection(path, flags=flags)
 
 
+def close(connection: apsw.Connection) -> None:
+    """Close; the last to do so deletes the log, unless it is in use by another copy of SQLite in this process.
+
+    Which may have lost its locks, so that ours does not see that it is there.
+    """
+    if others_have_open(f"{connection.filename}-shm"):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close(True)
+
+
 def leave_wal(connection: apsw.Connection) -> bool:
     """One plain file again, and True; False if somebody else has it open, or it cannot be written."""
     connection.set_busy_handler(None)
-    with suppress(apsw.Error):
-        connection.execute("PRAGMA synchronous = EXTRA")
-        connection.pragma("journal_mode", "DELETE")
-        return True
+    if not others_have_open(f"{connection.filename}-shm"):  # see close()
+        with suppress(apsw.Error):
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.pragma("journal_mode", "DELETE")
+            return True
     with suppress(apsw.Error):  # at least the file itself is then complete
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     return False
@@ -251,7 +263,7 @@ def leave_wal_later(path: str) -> None:
                 if leave_wal(connection):
                     return
             finally:
-                connection.close(True)
+                close(connection)
 
 
 def backup(connection: apsw.Connection, target: str, progress: Callable[[int, int], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The seat of the inner loops, ``top_k``, ``top_k_many``, ``scores_at`` and ``decode``: compiled, or else in NumPy.
+"""The inner loops, ``top_k``, ``top_k_many``, ``scores_at`` and ``decode``: compiled, or else in NumPy.
 
 Both give the same results, to the last bit.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any
 from spladelite.encoders.export.export import export_model
 from spladelite.encoders.torch import find_device
 from spladelite.errors import ModelError
+from spladelite.renaming import rename
 from spladelite.training.config import TrainConfig
 from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures
@@ -74,7 +74,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     fresh.touch()
     for row in rows:
         _append(fresh, row)
-    os.replace(fresh, path)
+    rename(fresh, path)
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ def finish(target: Path, card: str, facts: Mapping[str, Any], precision: str) ->
     shutil.rmtree(exported, ignore_errors=True)
     export_model(target, exported, precision)
     for file in exported.iterdir():
-        os.replace(file, target / file.name)
+        rename(file, target / file.name)
     plot(target)
     (target / "MODEL_CARD.md").write_text(card, "utf-8")
     write_json(target / TRAINING, facts)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spladelite.errors import InvalidInput, ModelError
+from spladelite.renaming import rename
 from spladelite.training.config import TrainConfig
 from spladelite.training.data import TrainingData
 from spladelite.training.measure import Measures
@@ -113,7 +113,7 @@ def claim(folder: Path, run: Mapping[str, Any]) -> bool:
     for kept in (folder / RUN / "latest", folder / RUN / "best"):
         old = kept.with_name(kept.name + ".old")
         if old.exists() and not kept.exists():  # killed between the two renames of replace_folder
-            os.replace(old, kept)
+            rename(old, kept)
     if _has_state(folder):
         return True
     (folder / RUN).mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file, or leave it as it was."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    rename(fresh, path)
 
 
 def _has_state(folder: Path) -> bool:
@@ -166,8 +166,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     fresh.mkdir()
     write(fresh)
     if target.exists():
-        os.replace(target, old)
-    os.replace(fresh, target)
+        rename(target, old)
+    rename(fresh, target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -205,11 +205,12 @@ def load_state(folder: Path, trainee: Any, optimizer: Any) -> Standing:
         ModelError: the files are damaged or belong to another model.
     """
     import torch
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     latest = folder / RUN / "latest"
     try:
-        tensors = load_file(latest / "state.safetensors")
+        # Not a file that stays mapped into memory: Windows could not rename its folder at the next save.
+        tensors = load((latest / "state.safetensors").read_bytes())
         saved = json.loads((latest / "standing.json").read_text(encoding="utf-8"))
         for name, tensor in _parameters(trainee):
             with torch.no_grad():

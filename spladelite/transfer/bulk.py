@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from spladelite.errors import InvalidInput, Unsupported
+from spladelite.renaming import rename
 from spladelite.transfer.collections import Source
 from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, parse, path_key
 from spladelite.transfer.digests import digest, point_id, searched
@@ -122,9 +123,9 @@ def export(source: Source, folder: str, flavour: str, advance: Callable[[int], o
     unfinished = Path(f"{folder}.moving")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    (unfinished / "index.json").write_text(json.dumps(index_body(flavour), indent=1) + "\n")
+    (unfinished / "index.json").write_text(json.dumps(index_body(flavour), indent=1) + "\n", "utf-8")
     documents, after, number, size = 0, -1, 1, 0
-    file = (unfinished / "bulk-0001.ndjson").open("w", encoding="utf-8")
+    file = (unfinished / "bulk-0001.ndjson").open("w", encoding="utf-8", newline="\n")
     try:
         while len(batch := source.batch(after, BATCH)):
             for action, entry in entries(batch):
@@ -132,7 +133,7 @@ def export(source: Source, folder: str, flavour: str, advance: Callable[[int], o
                 if size and size + len(lines) > FILE_BYTES:
                     file.close()
                     number, size = number + 1, 0
-                    file = (unfinished / f"bulk-{number:04}.ndjson").open("w", encoding="utf-8")
+                    file = (unfinished / f"bulk-{number:04}.ndjson").open("w", encoding="utf-8", newline="\n")
                 file.write(lines)
                 size += len(lines)
             documents += len(batch)
@@ -140,7 +141,7 @@ def export(source: Source, folder: str, flavour: str, advance: Callable[[int], o
             advance(len(batch))
     finally:
         file.close()
-    os.replace(unfinished, folder)
+    rename(unfinished, folder)
     return documents
 
 

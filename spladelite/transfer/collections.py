@@ -29,6 +29,7 @@ from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, Settings, read_meta
 from spladelite.index.words import analyzer
 from spladelite.records import SparseVectors
+from spladelite.renaming import rename
 from spladelite.session import Session
 from spladelite.transfer.engine import Batch, Engine
 from spladelite.transfer.remote import check_meta
@@ -211,7 +212,7 @@ class FileTarget:
         """Put it in its place."""
         if not self._finished:
             self._session.close()
-            os.replace(self._open_path, self.path)
+            rename(self._open_path, self.path)
 
     def close(self) -> None:
         """Idempotent."""

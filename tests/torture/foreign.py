@@ -19,7 +19,7 @@ import apsw
 
 from spladelite import SpladeLite
 from spladelite.errors import DatabaseError
-from spladelite.file import sqlite
+from spladelite.file import guard, sqlite
 from spladelite.file.connection import Connections
 from torture import Tally
 from torture.words import WordModel
@@ -38,6 +38,10 @@ FOREIGN_SQL = (
     "PRAGMA wal_checkpoint(TRUNCATE)",
     "PRAGMA journal_mode = DELETE",
     "BEGIN",
+    "BEGIN IMMEDIATE",
+    "CREATE TABLE IF NOT EXISTS mine (a)",
+    "INSERT INTO mine VALUES (1)",
+    "COMMIT",
     "ROLLBACK",
 )
 
@@ -127,6 +131,7 @@ class Worker:
 def without_own_locks() -> None:
     """SQLite's own way with locks."""
     apsw.VFS("plain", "unix").xSetSystemCall(None, 0)
+    vars(guard)["OWN_LOCKS"] = False
 
 
 def without_anything() -> None:

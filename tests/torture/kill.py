@@ -13,7 +13,7 @@ from raw_sql import connections_of
 
 from spladelite import SpladeLite
 from spladelite.file import schema
-from spladelite.migrations import migrations
+from spladelite.file.migrations import migrations
 from torture import Tally
 from torture.words import WordModel
 

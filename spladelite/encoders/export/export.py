@@ -22,6 +22,7 @@ from spladelite.encoders.onnx import load_onnx_folder
 from spladelite.encoders.rows import Limits
 from spladelite.encoders.settings import read_json
 from spladelite.errors import InvalidInput, ModelError
+from spladelite.renaming import rename
 
 if TYPE_CHECKING:
     from spladelite.encoders.registry import ModelName, Name
@@ -105,7 +106,7 @@ def export_model(
         if target.exists():
             target.rmdir()
         scratch.chmod(0o755)
-        scratch.rename(target)
+        rename(scratch, target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -9,5 +9,5 @@ from PyInstaller.utils.hooks import collect_data_files, copy_metadata
 from spladelite import _ROOMS
 
 datas = [*collect_data_files("spladelite"), *copy_metadata("spladelite")]
-hiddenimports = [f"spladelite.{room}" for room in _ROOMS]
+hiddenimports = [*(f"spladelite.{room}" for room in _ROOMS), "spladelite.migrations", "spladelite.web"]
 excludedimports = ["huggingface_hub", "ir_measures", "matplotlib", "onnx", "safetensors", "torch", "transformers"]

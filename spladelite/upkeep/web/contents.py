@@ -155,6 +155,6 @@ def stored_documents(connection: apsw.Connection, numbering: Numbering) -> Itera
 def _utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     if not text or max(text) <= "\uffff":
         return list(spans)
-    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
     before = np.concatenate([[0], np.cumsum(1 + (codes > 0xFFFF))])
     return [(int(before[start]), int(before[end])) for start, end in spans]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spladelite.renaming import rename
+
 PART_BYTES = 20_000_000
 """Where a file is split: GitHub refuses files from 100 MB, Cloudflare Pages from 25 MB, jsDelivr from 20 MB."""
 
@@ -83,7 +85,7 @@ def write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
