@@ -63,6 +63,8 @@ class Upgrade:
                 _shorten(connection, read_old_segment(connection, segment_id))
         set_language(connection, DEFAULT_LANGUAGE)
         record_size(connection)
+        # Which documents the model cannot read is not known without the model; they are taken for readable.
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('unread', '0 0')")
         if not _has_words(connection):
             return
         self.prepare(connection, path)  # nothing to do, unless somebody has sealed a segment since

@@ -150,6 +150,7 @@ def create_meta(
             "metadata_indexes": "[]",
             "slim": "0",
             "size": "0 0 0",
+            "unread": "0 0",
             "checksum": "",
         }.items(),
     )
@@ -203,8 +204,8 @@ def read_meta(connection: apsw.Connection) -> Meta:
 
 
 def _checksum(values: dict[str, str]) -> str:
-    """CRC-32 of everything but itself, and the size of the index, which every write changes."""
-    settings = {key: value for key, value in values.items() if key not in ("checksum", "size")}
+    """CRC-32 of everything but itself, and what writes count."""
+    settings = {key: value for key, value in values.items() if key not in ("checksum", "size", "unread")}
     return str(crc32(json.dumps(settings, sort_keys=True).encode()))
 
 
