@@ -120,11 +120,11 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
         warnings.warn(
             f"{some} no term that the model knows and no words, such as {without[0]!r}: no search finds what has none",
             UnfindableText,
-            stacklevel=4,
+            stacklevel=5,
         )
     if unread and not target.models.told:
         target.models.told = True
-        warnings.warn(_unread_message(unread, target.models.meta), UnreadText, stacklevel=4)
+        warnings.warn(_unread_message(unread, target.models.meta), UnreadText, stacklevel=5)
     return added
 
 
