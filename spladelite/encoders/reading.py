@@ -28,14 +28,20 @@ _OUTSIDE, _DIGIT, _LETTER, _HAN_LETTER = range(4)  # what a character is
 
 
 class Reader:
-    """Tells which texts an encoder can read."""
+    """Tells which texts an encoder can read.
+
+    Attributes:
+        unknown: ids of the token for what the vocabulary lacks.
+        han: whether it is a vocabulary for Chinese or Japanese.
+        latin: whether it knows English words or their parts.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._tokenize = encoder.tokenize
-        self._unknown = [i for i, term in enumerate(encoder.vocabulary) if term in _UNKNOWN]
-        self._reads_han = True
-        self._reads_han = self.share(_HAN) > 0.8
-        self._reads_latin = self.share(_LATIN) > 0.5
+        self.unknown = [i for i, term in enumerate(encoder.vocabulary) if term in _UNKNOWN]
+        self.han = True
+        self.han = self.share(_HAN) > 0.8
+        self.latin = self.share(_LATIN) > 0.5
 
     def reads(self, text: str) -> bool:
         """Whether at least half of a text's letters and digits are in tokens that mean something.
@@ -45,7 +51,7 @@ class Reader:
         if len(text) > LOOKED_AT:
             step, size = len(text) // STRETCHES, LOOKED_AT // STRETCHES
             text = " ".join(text[i * step : i * step + size] for i in range(STRETCHES))
-        if self._reads_latin:  # then there is no need to divide most texts into tokens
+        if self.latin:  # then there is no need to divide most texts into tokens
             of_ascii = text.encode("ascii", "ignore")
             if len(of_ascii.translate(None, _NO_LETTER)) >= len(text) - len(of_ascii):
                 return True
@@ -58,15 +64,15 @@ class Reader:
         kinds = {character: _kind(character) for character in set(text)}
         kind = np.array([*map(kinds.__getitem__, text), _OUTSIDE], np.uint8)
         in_word = kind > _OUTSIDE
-        joins = in_word & (kind != _HAN_LETTER) if self._reads_han else in_word
+        joins = in_word & (kind != _HAN_LETTER) if self.han else in_word
         counts = np.concatenate(([0], np.cumsum(in_word)))
         same = starts[1:] == starts[:-1]
         part_of_character = np.append(same, False) | np.append(False, same)
         # One letter, with others on a side of it; the place before the first is the last, which is no letter's.
         cut = (counts[ends] - counts[starts] < 2) & (joins[starts - 1] | joins[ends])
         of_han = kind[starts] == _HAN_LETTER
-        cut = cut & ~of_han if self._reads_han else cut | of_han
-        lost = cut | part_of_character | np.isin(tokens.term_ids, self._unknown)
+        cut = cut & ~of_han if self.han else cut | of_han
+        lost = cut | part_of_character | np.isin(tokens.term_ids, self.unknown)
         total = int(np.count_nonzero(in_word & _covered(starts, ends, len(kind))))
         missing = int(np.count_nonzero(in_word & (kind != _DIGIT) & _covered(starts[lost], ends[lost], len(kind))))
         return 1 - missing / total if total else 1.0
