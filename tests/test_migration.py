@@ -39,8 +39,8 @@ import sys
 from spladelite import SpladeLite
 from spladelite.documents import format2
 
-original, calls = format2._words_of, []
-format2._words_of = lambda *arguments: calls.append(arguments) or original(*arguments)
+original, calls = format2.group_words, []
+format2.group_words = lambda *arguments: calls.append(arguments) or original(*arguments)
 SpladeLite(sys.argv[1]).close()
 print(len(calls))
 """
@@ -82,10 +82,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     [  # the file has two segments and a tail
         ("prepare", 1, 0),
         ("write_words", 1, 0),
-        ("_words_of", 2, 1),
+        ("group_words", 2, 1),
         ("write_words", 2, 1),
         ("apply", 1, 2),
-        ("_shorten", 2, 2),
+        ("read_old_segment", 4, 2),
         ("record_size", 1, 2),
         ("append_words", 1, 2),
         ("add_unread", 1, 2),
