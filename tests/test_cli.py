@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spladelite import SpladeLite, errors
-from spladelite.cli.main import _status, main
+from spladelite.cli.main import exit_status, main
 from spladelite.cli.tables import snippet
 from spladelite.documents.sources import FORMATS
 
@@ -266,7 +266,7 @@ def test_each_error_has_its_status() -> None:
 
     by_status: dict[int, set[str]] = {}
     for error in leaves(errors.SpladeLiteError):
-        by_status.setdefault(_status(error("x")), set()).add(error.__name__)
+        by_status.setdefault(exit_status(error("x")), set()).add(error.__name__)
     assert by_status[1] == {"DocumentNotFound"}
     assert by_status[4] == {"Busy"}
     assert {"CorruptIndex", "NotADatabase", "ReadOnly", "ModelMismatch"} <= by_status[3]

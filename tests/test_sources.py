@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spladelite.documents.sources import Columns, Source, _json_object, read_sources, read_table
+from spladelite.documents.sources import Columns, Source, json_object, read_sources, read_table
 from spladelite.errors import InvalidInput
 
 DEFAULT = Columns()
@@ -231,7 +231,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_json_objects_are_read_as_written(value: dict[str, object]) -> None:
-    assert _json_object(json.dumps(value, ensure_ascii=False), "here") == value
+    assert json_object(json.dumps(value, ensure_ascii=False), "here") == value
 
 
 @pytest.fixture

@@ -540,7 +540,7 @@ def test_bulk_files_hold_what_a_search_needs(flavour: str, tmp_path: Path, db: S
     fill(db)
     db.add([f"{word} and water" for word in ("river", "bread", "car", "road", "tree")])
     folder = tmp_path / "export"
-    moved = move(db._session.path, f"{flavour}://{folder}")
+    moved = move(db.path, f"{flavour}://{folder}")
     assert (moved.documents, moved.left) == (11, ("bm25",))
     mapping = json.loads((folder / "index.json").read_text())["mappings"]["properties"]
     lines = [json.loads(line) for line in (folder / "bulk-0001.ndjson").read_text().splitlines()]
@@ -564,7 +564,7 @@ def test_bulk_files_hold_what_a_search_needs(flavour: str, tmp_path: Path, db: S
     with pytest.raises(Unsupported, match="equality"):
         search_body(flavour, {1: 1.0}, where={"year": {"$gt": 1}})
     with pytest.raises(InvalidInput, match="exists"):
-        move(db._session.path, f"{flavour}://{folder}")
+        move(db.path, f"{flavour}://{folder}")
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

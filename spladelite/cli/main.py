@@ -60,7 +60,7 @@ class _Main(click.Group):
             sys.stdout = io.StringIO()  # so that flushing at exit does not fail once more
             ctx.exit(141)
         except Error as error:
-            _fail(ctx, str(error), _status(error))
+            _fail(ctx, str(error), exit_status(error))
         except OSError as error:
             name = f"{error.filename}: " if error.filename is not None else ""
             _fail(ctx, f"{name}{error.strerror or error}", 3)
@@ -82,7 +82,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {' '.join(in_words_of_the_command(str(message)).split())}", err=True)
 
 
-def _status(error: Error) -> int:
+def exit_status(error: Error) -> int:
+    """The status with which the command ends after an error."""
     if isinstance(error, Busy):
         return 4
     if isinstance(error, DatabaseError | ModelError):

@@ -168,7 +168,7 @@ def _read(file: BinaryIO, place: str, id: str | None, format: str, columns: Colu
     elif format == "jsonl":
         for number, line in _lines(file, place):
             if line.strip():
-                yield _document(_json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
+                yield _document(json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
     else:
         yield from _read_csv(file, place, columns)
 
@@ -294,7 +294,9 @@ def _decode(content: bytes, place: str, offset: int) -> str:
         ) from None
 
 
-def _json_object(line: str, place: str) -> dict[str, Any]:
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """A line as a JSON object, as written; :class:`InvalidInput` that names ``place`` if it is none."""
+
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
