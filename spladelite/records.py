@@ -313,6 +313,8 @@ class Explanation:
         passage: the passage that the terms are those of.
         terms: the matching terms, strongest first; empty where SPLADE was not asked.
         parts: each index that was asked; empty in the mode ``"splade"``.
+        unread: ``"query"`` and ``"document"``, where the model cannot read most of it. Then SPLADE adds nothing to a
+            hybrid, unless the caller has given weights.
     """
 
     id: str
@@ -320,9 +322,17 @@ class Explanation:
     passage: Passage
     terms: tuple[TermMatch, ...]
     parts: tuple[PartMatch, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """A sentence about what the model cannot read; empty where it reads both."""
+        return f"The model cannot read most of the {' and of the '.join(self.unread)}." if self.unread else ""
 
     def __str__(self) -> str:
         lines = [f"{self.id}: score {self.score:.4f}"]
+        if self.note:
+            lines.append(f"  {self.note}")
         for part in self.parts:
             words = ", ".join(f"{word} {score:.3f}" for word, score in part.words.items())
             lines.append(f"  {part.part:<8} {part.score:8.4f} adds {part.contribution:.4f}  {words}".rstrip())

@@ -147,6 +147,8 @@ def explain(
         (part.part, f"{part.score:.3f}", f"{part.contribution:.3f}", ", ".join(part.words))
         for part in explanation.parts
     ]
+    if explanation.note:
+        click.echo(explanation.note)
     if parts:
         parts.append(("score", "", f"{explanation.score:.3f}", ""))
         print_table(("part", "score", "adds", "words"), parts, right=(1, 2))

@@ -25,6 +25,7 @@ from spladelite.index import dense_blocks as dense
 from spladelite.index.passages import Layout, append, check_passage, next_passage_id
 from spladelite.index.quantize import QuantizedVectors, take
 from spladelite.index.segments import bury
+from spladelite.index.unread import add_unread, remove_unread
 from spladelite.index.word_rows import append_words
 from spladelite.index.words import WordCounts
 from spladelite.json_values import canonical_json
@@ -182,7 +183,7 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
     if layout.bm25:
         assert encoded.words is not None
         append_words(connection, doc_ids, encoded.words)
-    connection.executemany("INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread)))
+    add_unread(connection, list(compress(doc_ids, encoded.unread)))
     if layout.dimension:
         assert encoded.dense is not None
         dense.insert(
@@ -204,11 +205,9 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
     if not documents:
         return
     ordered = sorted(documents)
-    for table in ("document", "unread"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE doc_id IN (SELECT value FROM carray(?))",
-            (int_array([doc_id for doc_id, _ in ordered]),),
-        )
+    doc_ids = [doc_id for doc_id, _ in ordered]
+    connection.execute("DELETE FROM document WHERE doc_id IN (SELECT value FROM carray(?))", (int_array(doc_ids),))
+    remove_unread(connection, doc_ids)
     passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
     bury(connection, layout, np.concatenate(passages))
     if layout.dimension:
