@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,11 +29,13 @@ from spladelite.documents import table
 from spladelite.documents.feedback import check_value
 from spladelite.documents.feedback import read as read_feedback
 from spladelite.documents.feedback import store as store_feedback
+from spladelite.documents.files import Choice, find_files, readable
 from spladelite.documents.filter_sql import sql_args
 from spladelite.documents.filters import compile_filter, matching_doc_ids
 from spladelite.documents.ingest import Target, change_text, ingest, passage_spans
 from spladelite.documents.listing import check_page, count_documents, get_documents, list_documents
 from spladelite.documents.metadata_index import add_metadata_index
+from spladelite.documents.sources import Columns, check_encoding, check_types
 from spladelite.documents.table import OnConflict
 from spladelite.errors import InvalidInput, UnfindableText, WrongType
 from spladelite.file.connection import Durability
@@ -43,8 +47,21 @@ from spladelite.index.quantize import drop_small_weights
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
 from spladelite.index.words import analyzer, check_language
-from spladelite.progress import Progress, ticking
-from spladelite.records import Added, Document, Explanation, Feedback, Finding, Hit, Row, Stats, Term, WebExport
+from spladelite.progress import Progress, ticking, ticking_files
+from spladelite.records import (
+    Added,
+    Document,
+    Explanation,
+    Feedback,
+    FilesReport,
+    Finding,
+    Hit,
+    Listed,
+    Row,
+    Stats,
+    Term,
+    WebExport,
+)
 from spladelite.search import run
 from spladelite.search.explain import expansion, highlight, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
@@ -52,6 +69,7 @@ from spladelite.search.request import Rerank, Where, WhereArgs, check_request
 from spladelite.search.searcher import explain_sql
 from spladelite.session import Session
 from spladelite.upkeep.check import check as check_file
+from spladelite.upkeep.files import Reading, take_files
 from spladelite.upkeep.reencode import change_language, reencode
 from spladelite.upkeep.repair import repair as repair_file
 from spladelite.upkeep.slim import make_slim
@@ -203,7 +221,7 @@ class SpladeLite:
             text=text,
             diversity=diversity,
         )
-        return run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top"))
+        return Listed(run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top")))
 
     def search_many(
         self,
@@ -271,7 +289,7 @@ class SpladeLite:
             text=text,
             diversity=diversity,
         )
-        return run.more_like(self._session.index, request, check_id(id))
+        return Listed(run.more_like(self._session.index, request, check_id(id)))
 
     def explain(
         self,
@@ -562,7 +580,7 @@ class SpladeLite:
                     raise run.not_found(id)
             else:
                 assert matching is not None
-                found = table.stored(connection, matching_doc_ids(connection, matching))
+                found = [one for _, one in table.stored(connection, matching_doc_ids(connection, matching))]
             for one in found:
                 new = change(one.metadata)
                 if new != one.metadata:
@@ -630,6 +648,77 @@ class SpladeLite:
         """
         with self._connections.read() as connection:
             return read_feedback(connection)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def sync(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        encoding: str | None = None,
+        dry_run: bool = False,
+        strict: bool = False,
+        progress: Progress = None,
+    ) -> FilesReport:
+        """Make the database equal to a folder: what is new or changed there is stored, what is gone is deleted.
+
+        A file that was only renamed is not encoded again. Documents that were added otherwise are left alone. The
+        metadata of each has an object ``file`` with ``folder``, ``path`` and, where the file is one document,
+        ``modified``, ``size`` and ``hash``. docs/files.md tells what is read, and how ids are made.
+
+        Args:
+            folder: read recursively; hidden files are passed over.
+            include, exclude: shell patterns for names or paths inside of the folder, such as ``["*.md", "src/*"]``.
+            encoding: of texts that are not UTF-8 and have no byte order mark.
+            dry_run: change nothing, and report what would be done; files of one document are not opened for it unless
+                their time says that they may have changed.
+            strict: end at the first file that cannot be used, instead of naming it in ``problems``.
+            progress: as for :meth:`add`, in bytes.
+
+        Raises:
+            InvalidInput: the folder has none of its files left; or a file cannot be used, and ``strict``.
+            OSError: the folder does not exist.
+        """
+        root = os.fspath(folder)
+        if not os.path.isdir(root):
+            raise NotADirectoryError(errno.ENOTDIR, "is no folder", root)
+        reading = Reading(Columns(), check_encoding(encoding), strict)
+        return self._take(
+            [root], None, Choice(include, exclude), reading, progress, readable(os.path.abspath(root)), dry_run
+        )
+
+    def add_files(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        format: str | None = None,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        types: Mapping[str, str] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        encoding: str | None = None,
+        on_conflict: OnConflict = "error",
+        strict: bool = False,
+        progress: Progress = None,
+    ) -> FilesReport:
+        """Add what files and folders hold; a file that was added before and has changed is replaced.
+
+        Args: as for :meth:`sync`, and
+
+            paths: files and folders.
+            format: of the files that are named one by one; by default their names say it.
+            text_column, id_column: of files with rows (jsonl, json, csv).
+            types: of CSV columns, ``"text"``, ``"int"`` or ``"float"``, such as ``{"zip": "text"}``. By default a
+                column whose values all print back as they are written is one of numbers, and every other one text.
+            on_conflict: of rows whose id exists with other content, as for :meth:`add`.
+        """
+        given = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+        columns = Columns(text_column, id_column, check_types(types))
+        reading = Reading(columns, check_encoding(encoding), strict, on_conflict)
+        return self._take(given, format, Choice(include, exclude), reading, progress, None, False)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -798,6 +887,21 @@ class SpladeLite:
             return ingest(Target(self._connections, self._session.models, on_conflict), documents, advance)
         finally:
             self._session.changed()
+
+    def _take(
+        self,
+        paths: list[str],
+        format: str | None,
+        choice: Choice,
+        reading: Reading,
+        progress: Progress,
+        folder: str | None,
+        dry_run: bool,
+    ) -> FilesReport:
+        files, unread = find_files(paths, format, choice)
+        with ticking_files(progress, files) as advance:
+            report = take_files(self._session, files, reading, advance, folder, dry_run)
+        return dataclasses.replace(report, unread=dict(unread))
 
     def _update_text(
         self, id: str, text: str, change: Callable[[str], str] | None, vector: Mapping[int, float] | None

@@ -26,6 +26,7 @@
     └── TrainingError                  a run whose loss or vectors can no longer be used
 
     UnfindableText (UserWarning)       documents that no SPLADE search can find
+    UnreadText (UserWarning)           documents most of whose text is outside the model's vocabulary
 
 ``assert`` is for our bugs only.
 """
@@ -125,3 +126,10 @@ class TrainingError(SpladeLiteError):
 
 class UnfindableText(UserWarning):
     """Documents without a term that the model knows: Thai for an English model, a hash. SPLADE never finds them."""
+
+
+class UnreadText(UserWarning):
+    """Documents most of whose text is outside the model's vocabulary: Arabic for an English model.
+
+    SPLADE finds them by chance only, so a hybrid goes by their words alone. A model that knows their language helps.
+    """

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.dense import DenseEncoder, load_dense
 from spladelite.encoders.forked import encoder_in_use
+from spladelite.encoders.reading import Reader
 from spladelite.errors import InvalidInput, ModelError, ModelMismatch
 from spladelite.index.dense_blocks import check_vectors
 from spladelite.index.settings import DenseRecord, Meta
@@ -33,6 +34,7 @@ class FileModel:
             model = self.source = os.path.abspath(path) if os.path.exists(path) else str(path)
         self._given = model
         self._encoder: Encoder | None = None
+        self._reader: tuple[Encoder, Reader] | None = None
         self._meta: Meta | None = None
         self._path = ""
         self._lock = threading.Lock()
@@ -72,6 +74,18 @@ class FileModel:
                     self._compare(encoder)
                 self._encoder = encoder
             return self._encoder
+
+    def reads(self, text: str) -> bool:
+        """Whether the model's vocabulary has most of a text.
+
+        Raises:
+            ModelError, ModelMismatch: as :meth:`load`.
+        """
+        encoder = self.load()
+        reader = self._reader
+        if reader is None or reader[0] is not encoder:
+            reader = self._reader = (encoder, Reader(encoder))
+        return reader[1].reads(text)
 
     def _wanted(self) -> object:
         if self._given is not None or self.source == BUNDLED:
@@ -182,9 +196,11 @@ class FileModels:
         sparse: the SPLADE encoder.
         dense: the dense encoder.
         meta: the file's record as it was last seen.
+        told: the caller has been told that the model cannot read what is stored.
     """
 
     def __init__(self, model: object, dense: object) -> None:
+        self.told = False
         self.sparse = FileModel(model)
         self.dense = FileDense(dense)
         self._meta: Meta | None = None

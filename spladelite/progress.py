@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from spladelite.errors import WrongType
 
@@ -55,3 +57,66 @@ def ticking(progress: Progress, of: object, what: str) -> Iterator[Callable[...,
                     shown = now
 
             yield tick
+
+
+class SizedFile(Protocol):
+    """What :func:`ticking_files` needs to know of a file."""
+
+    @property
+    def name(self) -> str:
+        """What the bar shows."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+
+@contextmanager
+def ticking_files(progress: Progress, files: Sequence[SizedFile]) -> Iterator[Callable[[Any, int], object]]:
+    """A function that is to be called with a file and how many more of its bytes are done.
+
+    The bar shows bytes of all bytes, files of all files, the file, and the time left; it moves twice a second also
+    while one batch is encoded. A callable gets ``(bytes done, bytes)``.
+    """
+    total = sum(file.size for file in files)
+    if progress is False:
+        yield lambda *_: None
+    elif callable(progress):
+        done = 0
+
+        def call(_: SizedFile, more: int) -> None:
+            nonlocal done
+            done += more
+            progress(done, total)
+
+        yield call
+    elif progress is not None and progress is not True:
+        raise WrongType(f"progress is {progress!r}; give None, True, False, or a function of (bytes done, bytes)")
+    else:
+        from tqdm import tqdm  # here, since only those who wait need it
+
+        disable = None if progress is None else False
+        with tqdm(total=total, disable=disable, delay=0.4, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+            finished: set[int] = set()
+            ended = threading.Event()
+
+            def keep_moving() -> None:
+                while not ended.wait(0.4):
+                    bar.refresh()
+
+            def tick(file: SizedFile, more: int) -> None:
+                if more:
+                    finished.add(id(file))
+                bar.set_description_str(f"{len(finished):,}/{len(files):,} files", refresh=False)
+                bar.set_postfix_str(file.name[-40:], refresh=False)
+                bar.update(more)
+
+            mover = threading.Thread(target=keep_moving, daemon=True)
+            if not bar.disable:
+                mover.start()
+            try:
+                yield tick
+            finally:
+                ended.set()
+                if mover.is_alive():
+                    mover.join()

@@ -5,12 +5,20 @@ Shapes are given as ``(N,)``: N documents or passages, T tokens, V vocabulary en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spladelite import notebook
+
+T = TypeVar("T")
+
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+_WITH_HEADINGS = (".md", ".markdown", ".html", ".htm", ".xhtml", ".docx", ".epub", ".ipynb")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +126,40 @@ class Added(list[str]):
         self.unchanged: list[str] = []
 
 
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A file that could not be used, or not whole: where it is, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesReport:
+    """What became of files; paths inside of the folder that was given.
+
+    Attributes:
+        ids: all documents of the files, those that were there already included.
+        new, changed: files whose documents were stored.
+        renamed: (old path, new path): their documents have another id now, and were not encoded again.
+        deleted: files that are gone, whose documents were deleted.
+        unchanged: how many files are as they were.
+        blank: how many documents have no text, and are left out.
+        problems: files that could not be used, with the reason.
+        unread: how many files of kinds that are not read, by suffix.
+    """
+
+    ids: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    deleted: tuple[str, ...] = ()
+    unchanged: int = 0
+    blank: int = 0
+    problems: tuple[FileProblem, ...] = ()
+    unread: dict[str, int] = field(default_factory=dict)
+
+
 class Hit(NamedTuple):
     """One found document. A named tuple: making a thousand of them takes a quarter of a dataclass's time.
 
@@ -149,11 +191,34 @@ class Hit(NamedTuple):
         """The passage that scored best."""
         return Passage(self.text[self.start : self.end], self.start, self.end)
 
+    @property
+    def place(self) -> str:
+        """Where in its document the passage is: ``page 3`` or ``pages 3–4``, else the heading above it.
+
+        Pages and slides are divided by form feeds. Headings are lines of Markdown, which the texts of HTML and Word
+        files have too. Empty where there is neither, or with ``text=False``.
+        """
+        if "\f" in self.text:
+            first = self.text.count("\f", 0, self.start) + 1
+            last = first + self.text.count("\f", self.start, self.end)
+            return f"page {first}" if first == last else f"pages {first}–{last}"
+        file = self.metadata.get("file")
+        path = str(file.get("path")) if isinstance(file, dict) else ""
+        if not path.lower().removesuffix(".gz").endswith(_WITH_HEADINGS):
+            return ""  # in source code, the same lines are comments
+        line_end = self.text.find("\n", self.start)
+        above = list(_HEADING.finditer(self.text, 0, len(self.text) if line_end < 0 else line_end))
+        return above[-1][1].strip()[:80] if above else ""
+
     def __repr__(self) -> str:
         return (
             f"Hit(id={self.id!r}, score={self.score!r}, text={self.text!r}, metadata={self.metadata!r}, "
             f"start={self.start}, end={self.end})"
         )
+
+    def _repr_html_(self) -> str:
+        notes = [f"{self.score:.3f}", self.place, str(self.metadata) if self.metadata else ""]
+        return notebook.card(self.id, self.relevance, notes, self.passage.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +246,16 @@ class Term:
     weight: float
     expansion: bool
     term_id: int
+
+
+class Listed(list[T]):
+    """A list whose records a notebook shows below each other."""
+
+    def _repr_html_(self) -> str | None:
+        if not self:
+            return None
+        terms = [(one.term, one.weight, "expansion" if one.expansion else "") for one in self if isinstance(one, Term)]
+        return notebook.bars(terms) if terms else "".join(one._repr_html_() for one in self if isinstance(one, Hit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +313,8 @@ class Explanation:
         passage: the passage that the terms are those of.
         terms: the matching terms, strongest first; empty where SPLADE was not asked.
         parts: each index that was asked; empty in the mode ``"splade"``.
+        unread: ``"query"`` and ``"document"``, where the model cannot read most of it. Then SPLADE adds nothing to a
+            hybrid, unless the caller has given weights.
     """
 
     id: str
@@ -245,9 +322,17 @@ class Explanation:
     passage: Passage
     terms: tuple[TermMatch, ...]
     parts: tuple[PartMatch, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """A sentence about what the model cannot read; empty where it reads both."""
+        return f"The model cannot read most of the {' and of the '.join(self.unread)}." if self.unread else ""
 
     def __str__(self) -> str:
         lines = [f"{self.id}: score {self.score:.4f}"]
+        if self.note:
+            lines.append(f"  {self.note}")
         for part in self.parts:
             words = ", ".join(f"{word} {score:.3f}" for word, score in part.words.items())
             lines.append(f"  {part.part:<8} {part.score:8.4f} adds {part.contribution:.4f}  {words}".rstrip())
@@ -261,6 +346,15 @@ class Explanation:
                 f" = {match.contribution:7.4f}{note}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [(part.part, part.contribution, ", ".join(part.words)) for part in self.parts]
+        terms = [
+            (match.term, match.contribution, "expansion" if match.expansion else "in both texts")
+            for match in self.terms
+        ]
+        shown = [notebook.bars(rows) for rows in (parts, terms) if rows]
+        return notebook.heading(f"{self.id}: {self.score:.3f}") + "".join(shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +400,11 @@ class Stats:
     file_size: int
     sizes: dict[str, int]
     unfindable: int | None = 0
+
+    def _repr_html_(self) -> str:
+        figures = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sizes"}
+        sizes = [(part, size / 1e6, "MB") for part, size in self.sizes.items()]
+        return notebook.fields(figures) + notebook.bars(sizes)
 
 
 @dataclass(frozen=True, slots=True)

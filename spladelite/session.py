@@ -65,7 +65,7 @@ class Session:
             durability=durability,
             prepare=_prepare(searcher, models),
             create=_create(models, settings),
-            upgrade=Upgrade(),
+            upgrade=Upgrade(models),
             indexes=metadata_indexes,
         )
         self.index = OpenIndex(self.connections, models, searcher)

@@ -21,9 +21,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spladelite import SpladeLite, errors
-from spladelite.cli.main import _status, main
+from spladelite.cli.main import exit_status, main
 from spladelite.cli.tables import snippet
-from spladelite.documents.sources import FORMATS
 
 COMMAND = [sys.executable, "-c", "from spladelite.cli.main import main; main(prog_name='spladelite')"]
 
@@ -109,16 +108,14 @@ def test_a_session_in_tables() -> None:
 
 @pytest.mark.usefixtures("notes")
 def test_every_command_speaks_json() -> None:
-    assert run_json("add", "kb.db", "notes") == {
-        "ids": ["bread.md", "crash.txt", "old.txt"],
-        "blank": 1,
-        "before": 5,
-        "documents": 5,
-    }
+    added = run_json("add", "kb.db", "notes")
+    assert added["ids"] == ["bread.md", "crash.txt", "old.txt"]
+    assert (added["blank"], added["before"], added["documents"], added["unchanged"]) == (1, 5, 5, 3)
     (hit,) = run_json("search", "kb.db", "engine", "--where", '{"year": {"$gte": 2020}}')
     assert hit["id"] == "f1"
     assert hit["metadata"] == {"year": 2021, "lang": "en"}
-    assert hit["passage"] == {"text": hit["text"], "start": 0, "end": len(hit["text"])}
+    text = hit["passage"]["text"]
+    assert hit["passage"] == {"text": text, "start": 0, "end": len(text)}
     explained = run_json("explain", "kb.db", "engine", "f1")
     assert sum(part["contribution"] for part in explained["parts"]) == pytest.approx(hit["score"], abs=1e-4)
     splade = explained["parts"][0]["score"]
@@ -266,7 +263,7 @@ def test_each_error_has_its_status() -> None:
 
     by_status: dict[int, set[str]] = {}
     for error in leaves(errors.SpladeLiteError):
-        by_status.setdefault(_status(error("x")), set()).add(error.__name__)
+        by_status.setdefault(exit_status(error("x")), set()).add(error.__name__)
     assert by_status[1] == {"DocumentNotFound"}
     assert by_status[4] == {"Busy"}
     assert {"CorruptIndex", "NotADatabase", "ReadOnly", "ModelMismatch"} <= by_status[3]
@@ -277,7 +274,7 @@ def test_each_error_has_its_status() -> None:
 
 
 def test_standard_input_in_every_format() -> None:
-    for format, count in zip(FORMATS, (1, 2, 2, 1), strict=True):
+    for format, count in {"text": 1, "lines": 2, "jsonl": 2, "csv": 1}.items():
         added = run_json(
             "add",
             f"{format}.db",
@@ -339,6 +336,57 @@ def test_rows_fit_the_terminal_and_matches_are_bold_on_one(monkeypatch: pytest.M
     assert click.unstyle(bold) == plain
 
 
+def test_pages_of_hits_and_how_much_of_a_text_is_printed() -> None:
+    run("add", "kb.db", "-", input="The engine is cold.\nThe engine is old.\nThe engine is new.\n")
+    every = [hit["id"] for hit in run_json("search", "kb.db", "engine")]
+    assert len(every) == 3
+    pages = [run_json("search", "kb.db", "engine", "-k", "2", "--offset", str(n)) for n in (0, 2)]
+    assert [hit["id"] for page in pages for hit in page] == every
+    assert run("search", "kb.db", "engine", "-k", "1", "--offset", "2").stdout.splitlines()[1].startswith("3  ")
+    assert "there are no more than 3" in run("search", "kb.db", "engine", "--offset", "3", status=1).stderr
+
+    filler = "Nothing here.\n" * 200
+    long = f"# Bread\n\n{filler}\n# Cars\n\n{filler}A car crashed into a tree.\n"
+    Path("long.md").write_text(long)
+    run("add", "kb.db", "long.md")
+    (hit,) = run_json("search", "kb.db", "car crash", "-k", "1")
+    assert "text" not in hit
+    assert len(hit["passage"]["text"]) < len(long) / 2
+    assert (hit["place"], long[hit["passage"]["start"] : hit["passage"]["end"]]) == ("Cars", hit["passage"]["text"])
+    assert "[Cars] " in run("search", "kb.db", "car crash", "-k", "1").stdout
+    (hit,) = run_json("search", "kb.db", "car crash", "-k", "1", "--text", "full")
+    assert hit["text"] == long
+    head, text = run("search", "kb.db", "car crash", "-k", "1", "--text", "full").stdout.split("\n", 1)
+    assert (head.split()[-1], text.strip()) == ("long.md", long.strip())
+    (hit,) = run_json("search", "kb.db", "car crash", "-k", "1", "--text", "none")
+    assert hit["passage"]["text"] == ""
+    assert "tree" not in run("search", "kb.db", "car crash", "-k", "1", "--text", "none").stdout
+
+
+@pytest.mark.usefixtures("notes")
+def test_list() -> None:
+    run("add", "kb.db", "faq.jsonl", "notes")
+    lines = run("list", "kb.db").stdout.splitlines()
+    assert lines[0].split() == ["id", "metadata", "text"]
+    assert [line.split()[0] for line in lines[1:]] == ["bread.md", "crash.txt", "old.txt", "f1", "f2"]
+    assert lines[1].split()[1:] == ["Bake", "the", "bread", "for", "an", "hour."]
+    assert '{"year": 2021, "lang": "en"}' in lines[4]
+    assert [one["id"] for one in run_json("list", "kb.db", "-k", "2", "--offset", "3")] == ["f1", "f2"]
+    where = ("--where", '{"year": {"$exists": true}}', "--order-by", "year")
+    assert run_json("list", "kb.db", *where) == [
+        {"id": "f2", "metadata": {"year": 1999, "lang": "en"}}, {"id": "f1", "metadata": {"year": 2021, "lang": "en"}},
+    ]  # fmt: skip
+    assert run_json("list", "kb.db", "--where", '{"year": 3}', status=1) == []
+
+
+@pytest.mark.usefixtures("notes")
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("add", "kb.db", "notes")
+    assert "\x1b[" in CliRunner().invoke(main, ["list", "kb.db"], color=True).stdout
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in CliRunner().invoke(main, ["list", "kb.db"], color=True).stdout
+
+
 def test_a_snippet_begins_at_a_word_before_the_first_match() -> None:
     text = "word " * 30 + "\ue000match\ue001 and\n more"
     assert snippet(text).startswith("… word word")
@@ -350,7 +398,7 @@ def test_a_snippet_begins_at_a_word_before_the_first_match() -> None:
 
 # -- help ----------------------------------------------------------------------------------------------------------
 
-LAZY = {"mcp", "models", "eval", "train", "adapt"}
+LAZY = {"import", "mcp", "models", "eval", "train", "adapt"}
 OWN = sorted(main.commands.keys() - LAZY)
 
 
@@ -574,7 +622,7 @@ def test_a_terminal_that_has_not_every_character(encoding: str) -> None:
         return done.stdout.decode("utf-8" if encoding == "ascii" else encoding)  # click takes ASCII for a mistake
 
     (hit,) = json.loads(out("search", "kb.db", "coffee", "--json"))
-    assert (hit["id"], hit["text"], hit["metadata"]) == ("\u65e5\u672c", text, {"where": "\u6771\u4eac"})
+    assert (hit["id"], hit["passage"]["text"], hit["metadata"]) == ("\u65e5\u672c", text, {"where": "\u6771\u4eac"})
     assert "coffee" in out("search", "kb.db", "coffee")
     assert "coffee" in out("get", "kb.db", "\u65e5\u672c")
     assert out("get", "kb.db", "\u4eac", status=1) == ""

@@ -136,6 +136,7 @@ def test_an_empty_prompt_is_not_overridden(folder: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["mpnet", "xlm-roberta-xl", "roberta", "camembert", "data2vec-text", "bert", "electra"]
 )
+@pytest.mark.filterwarnings("ignore::spladelite.UnreadText")
 def test_the_window_comes_from_the_table_of_positions(tmp_path: Path, kind: str) -> None:
     import torch
     import transformers

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from raw_sql import connections_of
 
 from spladelite import (
     CorruptIndex,
@@ -96,7 +97,7 @@ def test_it_stays_in_the_file_and_goes_with_every_copy_but_slim_ones(db: SpladeL
 def test_damage_is_found_and_what_is_whole_is_kept(db: SpladeLite) -> None:
     db.feedback("accident", "car")
     db.feedback("loaf", "bread")
-    with db._connections.write() as connection:
+    with connections_of(db).write() as connection:
         connection.execute("UPDATE feedback SET value = -1 WHERE feedback_id = 1")
     with pytest.raises(CorruptIndex, match="feedback 1: its content is not"):
         db.read_feedback()

@@ -26,7 +26,8 @@ def test_every_format_has_its_file() -> None:
     assert {path.stem for path in GOLDEN} >= {f"format{n}" for n in range(1, len(migrations()) + 1)}
 
 
-@pytest.mark.parametrize("mode", ["splade", "bm25"])
+@pytest.mark.filterwarnings("ignore::spladelite.UnreadText")
+@pytest.mark.parametrize("mode", ["splade", "bm25", "hybrid"])
 def test_it_answers_as_a_file_that_is_built_today(golden: Path, tmp_path: Path, mode: str) -> None:
     with SpladeLite(golden) as old, SpladeLite(tmp_path / "today.db") as today:
         assert old.check() == []

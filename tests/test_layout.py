@@ -25,7 +25,7 @@ FLOORS = [
     ["index"],
     ["file", "encoders"],
     ["records", "renaming", "json_values", "progress", "processors", "models"],
-    ["errors"],
+    ["errors", "notebook"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -13,9 +13,8 @@ import spladelite
 from spladelite import errors
 
 CLASSES = {
-    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "Finding", "Hit", "PartMatch", "Passage",
-    "Row",
-    "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
+    "Added", "Document", "Encoder", "DenseEncoder", "Explanation", "Feedback", "FileProblem", "FilesReport", "Finding",
+    "Hit", "PartMatch", "Passage", "Row", "SparseVectors", "SpladeLite", "Stats", "Term", "TermMatch", "Tokens",
     "WebExport",
 }  # fmt: skip
 ALIASES = {"Durability", "OnConflict", "Progress", "QueryInput", "Rerank", "Where", "WhereArgs"}

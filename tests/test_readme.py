@@ -17,7 +17,6 @@ NEEDS = {  # the framework that a page's code imports
     "haystack": "haystack",
     "llamaindex": "llama_index",
     "mcp": "mcp",
-    "datasette": "datasette",
 }
 
 
@@ -50,7 +49,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytes
             assert_alike(printed.getvalue(), following[1])
             compared += 1
     if page.name == "README.md":
-        assert compared >= 5
+        assert compared >= 4
         names["db"].close()  # type: ignore[attr-defined]
 
 

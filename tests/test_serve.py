@@ -336,9 +336,9 @@ def test_read_only_without_write(server: Server) -> None:
 
 
 def test_only_this_machine_can_connect() -> None:
-    from spladelite.cli.serve import _listen
+    from spladelite.cli.serve import listen
 
-    with _listen(None) as one, _listen(None) as other:
+    with listen(None) as one, listen(None) as other:
         assert {one.getsockname()[0], other.getsockname()[0]} == {"127.0.0.1"}
         assert one.getsockname()[1] != other.getsockname()[1]
         done = subprocess.run(

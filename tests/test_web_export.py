@@ -9,13 +9,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from languages import ENGLISH
+from languages import TEXTS as LANGUAGES
 from web_host import host
 
 from spladelite import Encoder, InvalidInput, SpladeLite, load_encoder
+from spladelite.encoders.reading import Reader
 from spladelite.upkeep.web import encoder, files
 from spladelite.upkeep.web.graph import read_graph
 
@@ -318,8 +322,9 @@ def russian(tmp_path: Path) -> list[dict[str, Any]]:
             ids=["cities", "pets", "engines", "arabic"],
         )
         db.export_web(tmp_path / "russian")
-        queries = ["город и дома", "дом собаки", "engine constructor", "قطط البيت", "домах"]
-        return found_by_python(db, [(query, {"mode": "bm25"}, {}) for query in queries])
+        queries = ["город и дома", "дом собаки", "engine constructor", "قطط البيت", "домах", "names in городах"]
+        of_words = found_by_python(db, [(query, {"mode": "bm25"}, {}) for query in queries])
+        return of_words + found_by_python(db, [(query, {"mode": "hybrid", "encoder": "idf"}, {}) for query in queries])
 
 
 def node() -> str:
@@ -329,6 +334,23 @@ def node() -> str:
     return found
 
 
+def readable() -> list[tuple[str, bool]]:
+    """Texts in many languages and in several, and whether the bundled model can read them."""
+    every = [text for texts in (*LANGUAGES.values(), ENGLISH) for text in texts]
+    every += [
+        "人民大学在北京的中心 🎉",
+        "고양이가 소파 위에서 자고 있습니다",
+        "बिल्ली सोफे पर सो रही है",
+        "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 雪𠮷",
+        "Q4 β 12٣ …",
+        "x",
+    ]
+    every += QUERIES + [one[:20] + two for one, two in pairwise(every)] + [" ".join(every), " ".join(reversed(every))]
+    reader = Reader(load_encoder(None))
+    return [(text, reader.reads(text)) for text in every]
+
+
+@pytest.mark.filterwarnings("ignore::spladelite.UnreadText")
 def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path: Path) -> None:
     database.export(tmp_path / "slim.db", slim=True)
     with SpladeLite(tmp_path / "slim.db", read_only=True) as slim:
@@ -345,6 +367,7 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
             "explanations": explanations(database),
             "slim": found_by_python(slim, modes(QUERIES[:4])),
             "russian": russian(tmp_path),
+            "readable": readable(),
         }
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     shutil.copytree(site, tmp_path / "site")

@@ -25,6 +25,9 @@ database = click.argument("database", type=click.Path())
 model_option = click.option(
     "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
+new_model_option = click.option(
+    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+)
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."
 )
@@ -32,6 +35,9 @@ mode_option = click.option("--mode", help="splade, bm25, dense, or hybrid; by de
 language_option = click.option(
     "--language", help="Whose stems and stop words BM25 uses, such as german; none for words as they are written."
 )
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
 
 
 def where_options(command: _Command) -> _Command:
@@ -87,6 +93,17 @@ def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:
         return {"where": json.loads(where)}
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
+
+
+def json_object(text: str | None, name: str) -> dict[str, Any]:
+    """The JSON object of an option; empty where it was not given."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint=name) from error
+    if not isinstance(value, dict):
+        raise click.BadParameter('give a JSON object, such as {"lang": "en"}', param_hint=name)
+    return value
 
 
 def print_size(name: str, size: int, path: str, as_json: bool) -> None:

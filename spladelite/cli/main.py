@@ -16,16 +16,16 @@ from typing import Any
 import click
 
 from spladelite import __version__
-from spladelite.cli.read import check, expand, explain, get, search, sql, stats
+from spladelite.cli.read import check, expand, explain, get, list_documents, search, sql, stats
 from spladelite.cli.words import in_words_of_the_command
-from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode
+from spladelite.cli.write import add, backup, create_index, delete, export, feedback, optimize, reencode, sync
 from spladelite.errors import Busy, DatabaseError, DocumentNotFound, ModelError
 from spladelite.errors import SpladeLiteError as Error
 
 EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    nothing found: no hit, no such document; or check found damage
+  1    nothing found: no hit, no such document; check found damage; or files were skipped
   2    wrong usage, or input that cannot be used
   3    a database, model or file that is missing, damaged or cannot be read or written
   4    another process kept the database locked: try again
@@ -48,6 +48,8 @@ class _Main(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may not have every character
                 stream.reconfigure(errors="backslashreplace")
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -60,7 +62,7 @@ class _Main(click.Group):
             sys.stdout = io.StringIO()  # so that flushing at exit does not fail once more
             ctx.exit(141)
         except Error as error:
-            _fail(ctx, str(error), _status(error))
+            _fail(ctx, str(error), exit_status(error))
         except OSError as error:
             name = f"{error.filename}: " if error.filename is not None else ""
             _fail(ctx, f"{name}{error.strerror or error}", 3)
@@ -82,7 +84,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {' '.join(in_words_of_the_command(str(message)).split())}", err=True)
 
 
-def _status(error: Error) -> int:
+def exit_status(error: Error) -> int:
+    """The status with which the command ends after an error."""
     if isinstance(error, Busy):
         return 4
     if isinstance(error, DatabaseError | ModelError):
@@ -120,7 +123,7 @@ def main() -> None:
     """
 
 
-for _command in (add, search, explain, expand, get, delete, stats, check, optimize, reencode):
+for _command in (add, sync, search, list_documents, explain, expand, get, delete, stats, check, optimize, reencode):
     main.add_command(_command)
 for _command in (create_index, backup, export, sql, feedback):
     main.add_command(_command)
@@ -130,5 +133,6 @@ main.add_command(_Lazy("eval", "spladelite.cli.evaluate:evaluate", "Measure sear
 main.add_command(_Lazy("train", "spladelite.cli.train:train", "Fine-tune a model on pairs of texts."))
 main.add_command(_Lazy("move", "spladelite.cli.transfer:move", "Copy a database to another engine, or back."))
 main.add_command(_Lazy("verify", "spladelite.cli.transfer:verify", "Compare the answers of two collections."))
+main.add_command(_Lazy("import", "spladelite.cli.imports:import_group", "Take over what another library has stored."))
 main.add_command(_Lazy("adapt", "spladelite.cli.train:adapt_command", "Tune a database's model to its documents."))
 main.add_command(_Lazy("serve", "spladelite.cli.serve:serve", "Explore a database in the browser."))

@@ -21,7 +21,7 @@ from spladelite.cli.common import (
     where_arguments,
     where_options,
 )
-from spladelite.cli.tables import print_fields, print_table, snippet
+from spladelite.cli.tables import beginning, print_card, print_fields, print_table, snippet
 from spladelite.documents.sources import number_or_text
 from spladelite.errors import DocumentNotFound
 
@@ -30,10 +30,21 @@ if TYPE_CHECKING:
     from spladelite.records import Hit
 
 
+offset_option = click.option("--offset", default=0, help="Pass over so many; the next page of ten is --offset 10.")
+
+
 @click.command(cls=WordsCommand)
 @database
 @click.argument("query")
 @click.option("-k", default=10, show_default=True, help="How many hits.")
+@offset_option
+@click.option(
+    "--text",
+    type=click.Choice(("passage", "full", "none")),
+    default="passage",
+    show_default=True,
+    help="What is printed of a document: the passage that was found, the whole text, or nothing.",
+)
 @where_options
 @click.option("--min-score", type=float, help="Leave out hits that score less.")
 @mode_option
@@ -44,6 +55,8 @@ def search(
     database: str,
     query: str,
     k: int,
+    offset: int,
+    text: str,
     where: str | None,
     args: tuple[str, ...],
     min_score: float | None,
@@ -58,31 +71,50 @@ def search(
     Examples:
       spladelite search kb.db "how do I shrink a file" -k 3
       spladelite search kb.db "engine trouble" --where '{"year": {"$gte": 2020}}' --json
-      spladelite search kb.db "engine trouble" --mode bm25
+      spladelite search kb.db "engine trouble" --mode bm25 --text full
       spladelite search kb.db "engine trouble" --where "metadata ->> 'lang' = ?" --arg en
     """
     with open_database(database, model) as db:
-        hits = db.search(query, k, **where_arguments(where, args), min_score=min_score, encoder=encoder, mode=mode)
+        hits = db.search(
+            query, k, **where_arguments(where, args), min_score=min_score, encoder=encoder, mode=mode, offset=offset,
+            text=text != "none",
+        )  # fmt: skip
         if as_json:
-            print_json([_hit(hit) for hit in hits])
+            print_json([_hit(hit, text) for hit in hits])
+        elif text == "full":
+            for rank, hit in enumerate(hits, offset + 1):
+                marked = db.highlight(hit, "\ue000", "\ue001")
+                print_card(_head(rank, hit), hit.text[: hit.start] + marked + hit.text[hit.end :])
         else:
             rows = [
-                (str(rank), f"{hit.score:.3f}", hit.id, snippet(db.highlight(hit, "\ue000", "\ue001")))
-                for rank, hit in enumerate(hits, 1)
+                (*_head(rank, hit), _found(db, hit) if hit.text else "") for rank, hit in enumerate(hits, offset + 1)
             ]
             print_table(("", "score", "id", "passage"), rows, right=(0, 1))
         if not hits:
-            click.echo(f"no hit: {_why_nothing(db, query, mode, filtered=where is not None)}", err=True)
+            why = _why_nothing(db, query, mode, offset, filtered=where is not None)
+            click.echo(f"no hit: {why}", err=True)
             sys.exit(1)
 
 
-def _why_nothing(db: SpladeLite, query: str, mode: str | None, *, filtered: bool) -> str:
+def _head(rank: int, hit: Hit) -> tuple[str, str, str]:
+    return str(rank), f"{hit.score:.3f}", hit.id
+
+
+def _found(db: SpladeLite, hit: Hit) -> str:
+    """The passage with its words marked, after the place in its document."""
+    place = f"[{hit.place}] " if hit.place else ""
+    return place + snippet(db.highlight(hit, "\ue000", "\ue001"))
+
+
+def _why_nothing(db: SpladeLite, query: str, mode: str | None, offset: int, *, filtered: bool) -> str:
     if not query.strip():
         return "the query is empty; give it some words"
     if not len(db):
         return f"the database is empty; `spladelite add {db.path} ...` adds documents"
     if mode == "splade" and not db.expand(query, side="query"):
         return "the model knows no word of the query; --mode bm25 looks for the words themselves"
+    if offset:
+        return f"there are no more than {offset}"
     return f"no document {'that --where lets through ' if filtered else ''}has a term of the query, or scores enough"
 
 
@@ -115,6 +147,8 @@ def explain(
         (part.part, f"{part.score:.3f}", f"{part.contribution:.3f}", ", ".join(part.words))
         for part in explanation.parts
     ]
+    if explanation.note:
+        click.echo(explanation.note)
     if parts:
         parts.append(("score", "", f"{explanation.score:.3f}", ""))
         print_table(("part", "score", "adds", "words"), parts, right=(1, 2))
@@ -164,6 +198,49 @@ def expand(database: str, text: str, side: str, count: int | None, model: str | 
         rows = [(term.term, f"{term.weight:.3f}", "yes" if term.expansion else "") for term in terms]
         print_table(("term", "weight", "expansion"), rows, right=(1,))
     if not terms:
+        sys.exit(1)
+
+
+@click.command("list")
+@database
+@click.option("-k", default=20, show_default=True, help="How many documents.")
+@offset_option
+@where_options
+@click.option(
+    "--order-by",
+    multiple=True,
+    metavar="FIELD",
+    help="A metadata field, $id or $text; with - before it, descending; repeatable. By default, as they were stored.",
+)
+@as_json
+def list_documents(
+    database: str,
+    k: int,
+    offset: int,
+    where: str | None,
+    args: tuple[str, ...],
+    order_by: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """List documents: ids, metadata, and how their texts begin. Exit status 1 if there is none.
+
+    "spladelite get" prints whole texts; --json leaves them out.
+
+    \b
+    Examples:
+      spladelite list kb.db -k 100
+      spladelite list kb.db --where '{"lang": "en"}' --order-by=-year
+    """
+    with open_database(database) as db:
+        found = db.documents(
+            **where_arguments(where, args), order_by=order_by or None, limit=k, offset=offset, text=not as_json
+        )
+    if as_json:
+        print_json([{"id": document.id, "metadata": document.metadata} for document in found])
+    else:
+        rows = [(one.id, _metadata(one.metadata), beginning(one.text, 200)) for one in found]
+        print_table(("id", "metadata", "text"), rows)
+    if not found:
         sys.exit(1)
 
 
@@ -257,6 +334,13 @@ def sql(database: str, query: str, args: tuple[str, ...], as_json: bool) -> None
         sys.exit(1)
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
-    passage = asdict(hit.passage)
-    return {"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata, "passage": passage}
+def _metadata(metadata: dict[str, Any]) -> str:
+    """What a list has room for; where a file is, its id says."""
+    kept = {name: value for name, value in metadata.items() if name != "file"}
+    return beginning(dump(kept), 60) if kept else ""
+
+
+def _hit(hit: Hit, text: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": hit.id, "score": hit.score, "relevance": hit.relevance, "metadata": hit.metadata}
+    shown |= {"passage": asdict(hit.passage), "place": hit.place}
+    return shown | ({"text": hit.text} if text == "full" else {})

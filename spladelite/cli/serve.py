@@ -43,7 +43,7 @@ def serve(database: str, write: bool, port: int | None, model: str | None) -> No
     except ModuleNotFoundError as error:
         raise InvalidInput(f"{error.name} is not installed; run: pip install 'spladelite[serve]'") from None
 
-    with open_database(database, model, write=write) as db, _listen(port) as listening:
+    with open_database(database, model, write=write) as db, listen(port) as listening:
         chosen = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         library = open_library(db, os.path.basename(database), write)
@@ -60,7 +60,7 @@ def serve(database: str, write: bool, port: int | None, model: str | None) -> No
         _run(server, listening)
 
 
-def _listen(port: int | None) -> socket.socket:
+def listen(port: int | None) -> socket.socket:
     """A socket on the loopback interface: no other machine reaches it."""
     if port is None:
         try:

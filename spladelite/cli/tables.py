@@ -32,8 +32,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Con
             else:
                 space = " " * (widths[column] - len(_plain(cell)))
                 cells.append(space + cell if column in right else cell + space)
-        line = _MARK.sub(lambda match: click.style(match[1], bold=True), "  ".join(cells)).rstrip()
+        line = _bold("  ".join(cells)).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+def print_card(head: Sequence[str], text: str) -> None:
+    """Print a line in bold, under it the text with its marked stretches in bold, and a blank line."""
+    click.echo(click.style("  ".join(map(_line, head)), bold=True))
+    click.echo(_bold(_CONTROL.sub(lambda found: "\n" if found[0] in "\r\f" else "\ufffd", text)).strip("\n") + "\n")
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -44,6 +50,16 @@ def print_fields(fields: Mapping[str, object]) -> None:
         click.echo(f"{name:<{width}}  {_CONTROL.sub(chr(0xFFFD), text)}")
 
 
+def shown(text: str) -> str:
+    """One line without control characters."""
+    return _line(text)
+
+
+def beginning(text: str, width: int) -> str:
+    """One line of at most so many characters."""
+    return _cut(" ".join(text[: 4 * width].split()), width)
+
+
 def snippet(marked: str) -> str:
     """The part of a highlighted passage that begins shortly before its first match."""
     text = " ".join(marked.split())
@@ -52,6 +68,10 @@ def snippet(marked: str) -> str:
         return text
     start = text.rfind(" ", 0, first - _LEAD)
     return text if start < 0 else "… " + text[start + 1 :]
+
+
+def _bold(marked: str) -> str:
+    return _MARK.sub(lambda match: click.style(match[1], bold=True), marked)
 
 
 def _line(cell: str) -> str:

@@ -6,24 +6,42 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import groupby, tee
+from itertools import chain, tee
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spladelite.cli.common import (
     as_json,
     database,
+    json_object,
     language_name,
     language_option,
     model_option,
+    new_model_option,
     open_database,
     print_json,
     print_size,
+    quiet_option,
     where_arguments,
     where_options,
 )
-from spladelite.documents.sources import FORMATS, Columns, Source, read_sources, read_table
+from spladelite.cli.tables import shown
+from spladelite.documents.files import FORMATS, Choice, File, find_files
+from spladelite.documents.sources import KINDS, Columns, Source, check_encoding, read_file, read_stdin, read_table
 from spladelite.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from spladelite import SpladeLite
+    from spladelite.records import FilesReport
+
+
+include_option = click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Of folders only files like this: '*.md', 'src/*'; repeatable."
+)
+exclude_option = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave files like this out.")
+encoding_option = click.option("--encoding", help="Of texts that are not UTF-8, such as latin-1.")
+strict_option = click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
 
 
 @click.command()
@@ -37,12 +55,16 @@ from spladelite.errors import InvalidInput
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
 @click.option("--types", help="Of CSV columns, such as zip=text,year=int,price=float; by default the values say it.")
 @click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
+@click.option("--metadata", help="A JSON object that the metadata of every document from - or --table gets.")
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @language_option
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
-@click.option(
-    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
-)
+@include_option
+@exclude_option
+@encoding_option
+@strict_option
+@quiet_option
+@new_model_option
 @as_json
 def add(
     database: str,
@@ -53,9 +75,15 @@ def add(
     id_column: str | None,
     types: str | None,
     text_columns: str | None,
+    metadata: str | None,
     dense: str | None,
     language: str | None,
     replace: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    encoding: str | None,
+    strict: bool,
+    quiet: bool,
     model: str | None,
     as_json: bool,
 ) -> None:
@@ -64,62 +92,75 @@ def add(
     The database is created if it does not exist.
 
     \b
-    .txt .md   one document a file, its path in the folder is its id
-    .jsonl     one a line: text, id or _id, title, metadata; other keys become metadata
-    .csv       one a row, with the same columns; a column of numbers that all print back as they are
-               written becomes numbers, every other one stays text
-    -          standard input, one a line
+    .txt .md .rst, source code         one document a file, its path in the folder is its id
+    .html .pdf .docx .pptx .epub .eml .ipynb   the same; some need pip install 'spladelite[files]'
+    .jsonl .json                       one an object: text, id or _id, title; other keys become metadata
+    .csv                               one a row, with the same columns; a column of numbers that all print
+                                       back as they are written becomes numbers, every other one stays text
+    .gz                                any of them, packed
+    -                                  standard input, one a line
 
-    Documents that are there already are skipped, so a command that was interrupted may be repeated. Blank texts are
-    left out and counted.
+    Documents that are there already are skipped, and a file that has changed is replaced, so a command may be
+    repeated. Files that cannot be used are skipped and named at the end, with exit status 1. Blank texts are left out
+    and counted.
 
     \b
     Examples:
       spladelite add kb.db notes/ faq.jsonl
       spladelite add kb.db shop.db --table product --text-column description
-      grep ERROR app.log | spladelite add kb.db -
+      grep ERROR app.log | spladelite add kb.db - --metadata '{"source": "app.log"}'
     """
     if not paths:
         raise click.UsageError("say what to add: files, folders, or - for standard input")
     if table is not None and (len(paths) > 1 or format is not None):
         raise click.UsageError("--table takes one SQLite file and no --format")
+    streams = table is not None or "-" in paths
+    elsewhere = "://" in database
+    if metadata is not None and not streams:
+        raise click.UsageError("--metadata is for - and --table; of files, the metadata tells where they are from")
+    more = json_object(metadata, "--metadata")
     for path in paths:
         if path != "-":
             os.stat(path)
             if os.path.exists(database) and os.path.samefile(path, database):
                 raise InvalidInput(f"{path} is the database itself; give other files to add")
     columns = Columns(text_column, id_column, column_types(types, text_columns))
-    found = read_sources(paths, format, columns) if table is None else read_table(paths[0], table, columns)
-    blank = 0
-
-    def written() -> Iterator[Source]:
-        nonlocal blank
-        for source in found:
-            if source.text.strip():
-                yield source
-            else:
-                blank += 1
-
-    sources = written()
-    first = next(sources, None)  # before the file is created: the input may be no input at all
-    if first is None:
-        raise InvalidInput(f"no document in {', '.join(paths)}{f' ({blank} blank)' if blank else ''}")
+    found: Iterator[Source] = iter(())
+    if table is not None:
+        found, paths = read_table(paths[0], table, columns), ()
+    elif streams:
+        found = read_stdin(format or "lines", columns, check_encoding(encoding))
+    named = [path for path in paths if path != "-"]
+    if named:
+        files, _ = find_files(named, format, Choice(include, exclude))  # before the file is created
+        if elsewhere:  # an engine keeps no account of files: it gets a stream of documents
+            found, named = chain(found, _documents(files, columns, encoding)), []
+    sources = Filled(found)
+    first = next(sources, None)
+    if first is None and not named:
+        raise InvalidInput(f"no document in {table or ', '.join(paths)}{_blank(sources.blank)}")
+    existed = elsewhere or database == ":memory:" or os.path.exists(database)
     with open_database(database, model, dense, language, write=True, create=True) as db:
         before = len(db)
-        ids: list[str] = []
-        for named, group in groupby(_chain(first, sources), key=lambda source: source.id is not None):
-            texts, names, metadata = tee(group, 3)
-            ids += (db.upsert if replace else db.add)(
-                (source.text for source in texts),
-                ids=(str(source.id) for source in names) if named else None,
-                metadata=(source.metadata for source in metadata),
-            )
+        ids = [] if first is None else add_stream(db, first, sources, more, replace=replace)
+        report = FilesReport() if elsewhere else db.add_files(
+            named, format=format, text_column=text_column, id_column=id_column, types=columns.kinds, include=include,
+            exclude=exclude, encoding=encoding, on_conflict="replace" if replace else "error", strict=strict,
+        )  # fmt: skip
         after = len(db)
+    blank = sources.blank + report.blank
+    if not ids and not report.ids:
+        if not existed:
+            os.unlink(database)
+        why = f": {report.problems[0].path}: {report.problems[0].reason}" if report.problems else ""
+        raise InvalidInput(f"no document in {', '.join(named)}{_blank(blank)}{why}")
     if as_json:
-        print_json({"ids": ids, "blank": blank, "before": before, "documents": after})
-    else:
-        note = f" ({blank} blank left out)" if blank else ""
-        click.echo(f"{len(ids)} read{note}; {database} has {after} documents, {after - before} more than before")
+        counts = {key: value for key, value in asdict(report).items() if key not in ("ids", "blank")}
+        print_json({"ids": [*ids, *report.ids], "blank": blank, "before": before, "documents": after, **counts})
+    elif not quiet:
+        count = f"{len(ids) + len(report.ids)} read{_blank(blank, ' left out')}"
+        click.echo(f"{count}; {database} has {after} documents, {after - before} more than before")
+    _name_what_was_not_read(report, quiet=quiet or as_json)
 
 
 def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
@@ -127,15 +168,136 @@ def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
     kinds = dict.fromkeys(text_columns.split(",") if text_columns else (), "text")
     for entry in types.split(",") if types else ():
         name, _, kind = entry.rpartition("=")
-        if not name or kind not in ("text", "int", "float"):
+        if not name or kind not in KINDS:
             raise click.BadParameter(f"{entry!r} is not NAME=text, NAME=int or NAME=float", param_hint="--types")
         kinds[name] = kind
     return kinds
 
 
-def _chain(first: Source, rest: Iterable[Source]) -> Iterator[Source]:
-    yield first
-    yield from rest
+@click.command()
+@database
+@click.argument("folder", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@click.option("--watch", is_flag=True, help="Go on, and follow the folder's changes until Ctrl-C (spladelite[watch]).")
+@include_option
+@exclude_option
+@encoding_option
+@strict_option
+@quiet_option
+@model_option
+@as_json
+def sync(
+    database: str,
+    folder: str,
+    dry_run: bool,
+    watch: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    encoding: str | None,
+    strict: bool,
+    quiet: bool,
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Make the database equal to a folder.
+
+    New and changed files of FOLDER are stored, and what is gone is deleted. What was added otherwise is left alone. A
+    file that was only renamed is not encoded again.
+
+    \b
+    Examples:
+      spladelite sync kb.db notes/ --dry-run
+      spladelite sync kb.db notes/ --exclude 'drafts/*'
+    """
+    if watch and dry_run:
+        raise click.UsageError("--watch and --dry-run exclude each other")
+    changes = _watched(folder) if watch else iter(())
+    problems = False
+    with open_database(database, model, write=True, create=not dry_run) as db:
+        while True:
+            report = db.sync(
+                folder, include=include, exclude=exclude, encoding=encoding, dry_run=dry_run, strict=strict
+            )
+            if as_json:
+                print_json({key: value for key, value in asdict(report).items() if key != "ids"})
+            elif not quiet:
+                _print_sync(report, dry_run=dry_run)
+            problems = _name_what_was_not_read(report, quiet=quiet or as_json or watch, leave=False)
+            if next(changes, None) is None:
+                break
+    if problems:
+        sys.exit(1)
+
+
+def _watched(folder: str) -> Iterator[object]:
+    try:
+        from watchfiles import watch
+    except ImportError:
+        raise InvalidInput("--watch needs the package watchfiles: pip install 'spladelite[watch]'") from None
+    changes: Iterator[object] = watch(folder, raise_interrupt=True)
+    return changes
+
+
+def _print_sync(report: FilesReport, *, dry_run: bool) -> None:
+    for mark, names in (("new", report.new), ("changed", report.changed), ("deleted", report.deleted)):
+        for name in names:
+            click.echo(f"{mark:<8} {shown(name)}")
+    for old, new in report.renamed:
+        click.echo(f"renamed  {shown(old)} -> {shown(new)}")
+    would = "would be " if dry_run else ""
+    click.echo(
+        f"{len(report.new)} {would}new, {len(report.changed)} changed, {len(report.renamed)} renamed, "
+        f"{len(report.deleted)} deleted, {report.unchanged} unchanged"
+    )
+
+
+def _name_what_was_not_read(report: FilesReport, *, quiet: bool, leave: bool = True) -> bool:
+    """On standard error: files that could not be used, with the reason, and how many of which kinds are not read."""
+    for problem in report.problems:
+        click.echo(f"skipped {shown(problem.path)}: {shown(problem.reason)}", err=True)
+    if report.unread and not quiet:
+        kinds = ", ".join(
+            f"{count:,} {kind}" for kind, count in sorted(report.unread.items(), key=lambda item: -item[1])[:12]
+        )
+        click.echo(f"{sum(report.unread.values()):,} files of kinds that are not read: {kinds}", err=True)
+    if report.problems and leave:
+        sys.exit(1)
+    return bool(report.problems)
+
+
+def _blank(count: int, what: str = "") -> str:
+    return f" ({count} blank{what})" if count else ""
+
+
+class Filled(Iterator[Source]):
+    """The documents that have a text; the others are counted."""
+
+    def __init__(self, found: Iterator[Source]) -> None:
+        self._found = found
+        self.blank = 0
+
+    def __next__(self) -> Source:
+        while not (source := next(self._found)).text.strip():
+            self.blank += 1
+        return source
+
+
+def _documents(files: Iterable[File], columns: Columns, encoding: str | None) -> Iterator[Source]:
+    for file in files:
+        yield from read_file(file, columns, encoding)
+
+
+def add_stream(
+    db: SpladeLite, first: Source, rest: Iterator[Source], more: dict[str, Any], *, replace: bool
+) -> list[str]:
+    """Add documents as they come, with ``more`` in the metadata of each; returns the ids."""
+    texts, names, metadata = tee(chain([first], rest), 3)
+    return db.add(
+        (source.text for source in texts),
+        ids=(source.id for source in names),
+        metadata=((source.metadata or {}) | more or None for source in metadata),
+        on_conflict="replace" if replace else "error",
+    )
 
 
 @click.command()

@@ -29,7 +29,7 @@ MAX_UNPACKED = 512 << 20
 
 _BLOCK_TAGS = """
     address article aside blockquote br dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr
-    li main nav ol option p pre section table td th tr ul
+    li main nav ol option p pre section table tr ul
 """
 _BLOCKS = frozenset(_BLOCK_TAGS.split())
 _HIDDEN = frozenset(["head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"])
@@ -98,7 +98,7 @@ class _Page(HTMLParser):
 
     def text(self) -> str:
         lines = [
-            line.strip(" \t") if not line.startswith("    ") else line.rstrip()
+            line.strip(" \t") if not line.startswith("  ") else line.rstrip()
             for line in "".join(self.parts).split("\n")
         ]
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

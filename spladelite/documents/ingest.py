@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 
 import apsw
 import numpy as np
@@ -21,7 +21,7 @@ from spladelite.arguments import NewDocument, Vector
 from spladelite.documents.chunking import chunk
 from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, insert, look_up, plan, remove, set_metadata
 from spladelite.encoders.base import Encoder
-from spladelite.errors import InvalidText, InvalidVector, UnfindableText
+from spladelite.errors import InvalidText, InvalidVector, UnfindableText, UnreadText
 from spladelite.file.connection import Connections
 from spladelite.file_models import FileModels
 from spladelite.index.passages import Layout
@@ -29,7 +29,7 @@ from spladelite.index.postings import MAX_SEGMENT
 from spladelite.index.quantize import drop_small_weights, quantize, stack
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, read_meta
-from spladelite.index.words import analyzer
+from spladelite.index.words import DEFAULT_LANGUAGE, analyzer
 from spladelite.records import Added, SparseVectors
 
 # A batch is one transaction: what Ctrl-C or a power cut can take back. With vectors given it takes about a second.
@@ -76,6 +76,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
     """
     added = Added()
     without: list[str] = []
+    unread: list[str] = []
 
     def write(prepared: Prepared) -> Prepared:
         return _write(target, prepared)
@@ -85,7 +86,13 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
         added.new += prepared.plan.new
         added.replaced += prepared.plan.replaced
         added.unchanged += prepared.plan.unchanged
-        without.extend(without_terms(prepared.encoded))
+        lost = without_terms(prepared.encoded)
+        without.extend(lost)
+        unread.extend(
+            document.id
+            for document in compress(prepared.encoded.documents, prepared.encoded.unread)
+            if document.id not in lost
+        )
         advance(len(prepared.batch), 0)
 
     with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
@@ -113,9 +120,26 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
         warnings.warn(
             f"{some} no term that the model knows and no words, such as {without[0]!r}: no search finds what has none",
             UnfindableText,
-            stacklevel=4,
+            stacklevel=5,
         )
+    if unread and not target.models.told:
+        target.models.told = True
+        warnings.warn(_unread_message(unread, target.models.meta), UnreadText, stacklevel=5)
     return added
+
+
+def _unread_message(ids: Sequence[str], meta: Meta) -> str:
+    layout = meta.layout
+    some = f"{len(ids)} documents" if len(ids) > 1 else "one document"
+    message = f"the model {meta.model} cannot read most of the text of {some}, such as {ids[0]!r}: "
+    if not layout.bm25:
+        message += "no search finds them well, for this file has no words either; use a new file with bm25=True, or "
+    else:
+        message += "they are found by their words alone; use "
+    message += "a model that knows their language: reencode(model)"
+    if layout.bm25 and layout.language == DEFAULT_LANGUAGE:
+        message += f". And this file has the stems of {layout.language}: reencode(language=...) gives it others"
+    return message
 
 
 def without_terms(encoded: EncodedDocuments) -> list[str]:
@@ -228,6 +252,8 @@ def encode_documents(
     The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
     encoded = _encode_sparse(documents, models.sparse.load, models.meta.min_weight, advance)
+    unread = [document.vector is None and not models.sparse.reads(document.text) for document in documents]
+    encoded = dataclasses.replace(encoded, unread=unread)
     layout = models.meta.layout
     if layout.bm25:
         words = analyzer(layout.language).count([document.text for document in documents])

@@ -1,42 +1,56 @@
-"""Files, folders, standard input and SQLite tables -> documents, for the command line's ``add``.
+"""Files, standard input and SQLite tables -> documents, for ``add`` and ``sync``.
 
 ==============  ===================================================================================================
 format          documents
 ==============  ===================================================================================================
-``text``        the whole file is one; its id is the path relative to the folder that was given (.txt, .md)
+``text``        the whole file is one, its id the path inside of the folder that was given; source code too
+``html`` …      the same for what :mod:`spladelite.documents.extract` reads
 ``lines``       every line that is not blank is one; standard input, unless told otherwise
 ``jsonl``       every line is a JSON object (.jsonl)
+``json``        the file is a list of JSON objects, or one
 ``csv``         every row after the header (.csv); columns of numbers become numbers, see :func:`column_kinds`
 ``table``       every row of a table or view of a SQLite file
 ==============  ===================================================================================================
 
 An object or row is a document like this: the text column (``text``), after the column ``title`` and a space if there is
 one; the id column (``_id``, else ``id``; a table's primary key); the object in ``metadata`` and all other columns as
-metadata. Everything is read as a stream.
+metadata. What has rows is read as a stream.
+
+A text's encoding is what its byte order mark says, else UTF-8, else the one that the caller names.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
+import io
 import json
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
+from spladelite.documents.extract import extract
+from spladelite.documents.files import ROWS, File
 from spladelite.errors import InvalidInput
 
-FORMATS = ("text", "lines", "jsonl", "csv")
-FORMAT_OF_SUFFIX = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".csv": "csv"}
-
-_BOM = b"\xef\xbb\xbf"
+_MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+KINDS = ("text", "int", "float")  # what a caller can say that a column is
+MAX_FILE = 512 << 20  # bytes of a file that is one document, unpacked
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -63,31 +77,37 @@ class Columns:
     kinds: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_sources(paths: Iterable[str], format: str | None = None, columns: Columns = Columns()) -> Iterator[Source]:
-    """The documents of files, folders (read recursively; hidden names are skipped) and ``-``, standard input.
+def read_file(
+    file: File,
+    columns: Columns = Columns(),
+    encoding: str | None = None,
+    at: Callable[[int], object] = lambda _: None,
+) -> Iterator[Source]:
+    """The documents of a file.
 
     Args:
-        paths: what to read, in this order; a folder's files come in the order of their names.
-        format: one of ``FORMATS`` for all files that are named one by one; None goes by the file name.
-        columns: for jsonl and csv.
+        file: from :func:`~spladelite.documents.files.find_files`.
+        columns: of its rows, if it has any.
+        encoding: of what has no byte order mark and is not UTF-8.
+        at: called before each document with how many bytes of the file have been read.
 
     Raises:
-        InvalidInput: what a file holds is not what its format says; names file and line or byte.
-        OSError: a file cannot be read.
+        InvalidInput: what the file holds is not what its format says; names file and line or byte.
+        OSError: the file cannot be read.
     """
-    for path in paths:
-        if path == "-":
-            yield from _read(sys.stdin.buffer, "standard input", None, format or "lines", columns)
-        elif os.path.isdir(path):
-            yield from _read_folder(path, columns)
-        else:
-            chosen = format or _format_of(path)
-            if chosen is None:
-                raise InvalidInput(
-                    f"{path}: files named {', '.join(FORMAT_OF_SUFFIX)} are read; for another name say --format"
-                )
-            with open(path, "rb") as file:
-                yield from _read(file, path, os.path.basename(path), chosen, columns)
+    with open(file.path, "rb") as raw:
+        content: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if file.packed else raw
+        try:
+            for source in _read(content, file.path, file.name, file.format, columns, encoding):
+                at(raw.tell())
+                yield source
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InvalidInput(f"{file.path}: cannot be unpacked: {error}") from error
+
+
+def read_stdin(format: str, columns: Columns = Columns(), encoding: str | None = None) -> Iterator[Source]:
+    """The documents of standard input; errors as of :func:`read_file`."""
+    yield from _read(sys.stdin.buffer, "standard input", None, format, columns, encoding)
 
 
 def read_table(path: str, table: str, columns: Columns = Columns()) -> Iterator[Source]:
@@ -130,63 +150,67 @@ def _table_columns(database: Any, path: str, table: str, columns: Columns) -> Co
     return Columns(columns.text, columns.id or (keys[0] if len(keys) == 1 else None))
 
 
-def _format_of(path: str) -> str | None:
-    return FORMAT_OF_SUFFIX.get(Path(path).suffix.lower())
-
-
-def _read_folder(folder: str, columns: Columns) -> Iterator[Source]:
-    found = False
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(parent, name)
-            chosen = _format_of(name)
-            if chosen is None or name.startswith(".") or not os.path.isfile(path):
-                continue
-            found = True
-            with open(path, "rb") as file:
-                yield from _read(file, path, Path(path).relative_to(folder).as_posix(), chosen, columns)
-    if not found:
-        raise InvalidInput(f"{folder} has no files named {', '.join(FORMAT_OF_SUFFIX)}")
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _read(file: BinaryIO, place: str, id: str | None, format: str, columns: Columns) -> Iterator[Source]:
+def _read(
+    file: BinaryIO, place: str, id: str | None, format: str, columns: Columns, encoding: str | None
+) -> Iterator[Source]:
+    if format in ROWS:
+        yield from _read_rows(file, place, id, format, columns, encoding)
+        return
+    content = _whole(file, place)
     if format == "text":
-        content = file.read()
-        start = len(_BOM) if content.startswith(_BOM) else 0
-        name = None if id is None else readable(id)
-        yield Source(name, _decode(content[start:], place, start), None, place)
-    elif format == "lines":
-        for number, line in _lines(file, place):
+        yield Source(id, decode(content, place, encoding), None, place)
+        return
+    try:
+        text, metadata = extract(content, format, lambda part: decode(part, "a part of it", encoding))
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from error
+    yield Source(id, text, metadata or None, place)
+
+
+def _read_rows(
+    file: BinaryIO, place: str, id: str | None, format: str, columns: Columns, encoding: str | None
+) -> Iterator[Source]:
+    if format == "lines":
+        for number, line in _lines(file, place, encoding):
             if line.strip():
-                name = None if id is None else f"{readable(id)}:{number}"
+                name = None if id is None else f"{id}:{number}"
                 yield Source(name, line.rstrip("\r\n"), None, f"{place}:{number}")
     elif format == "jsonl":
-        for number, line in _lines(file, place):
+        for number, line in _lines(file, place, encoding):
             if line.strip():
-                yield _document(_json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
+                yield _document(json_object(line, f"{place}:{number}"), f"{place}:{number}", columns)
+    elif format == "json":
+        value = _json_value(decode(_whole(file, place), place, encoding), place)
+        for number, row in enumerate(value if isinstance(value, list) else [value], 1):
+            here = f"{place}: object {number}"
+            if not isinstance(row, dict):
+                raise InvalidInput(f"{here}: {json.dumps(row)[:60]} is no JSON object")
+            yield _document(row, here, columns)
     else:
-        yield from _read_csv(file, place, columns)
+        yield from _read_csv(file, place, columns, encoding)
 
 
-def _read_csv(file: BinaryIO, place: str, columns: Columns) -> Iterator[Source]:
+def _whole(file: BinaryIO, place: str) -> bytes:
+    content = file.read(MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise InvalidInput(f"{place}: has more than {MAX_FILE:,} bytes, which are too many for one document; split it")
+    return content
+
+
+def _read_csv(file: BinaryIO, place: str, columns: Columns, encoding: str | None) -> Iterator[Source]:
     with _rewindable(file) as again:
-        kinds = column_kinds(_csv_rows(again, place), columns)
+        kinds = column_kinds(_csv_rows(again, place, encoding), columns)
         again.seek(0)
-        for here, row in _csv_rows(again, place):
+        for here, row in _csv_rows(again, place, encoding):
             yield _document(
                 {name: _typed(value, kinds[name], here, name) for name, value in row.items()}, here, columns
             )
 
 
-def _csv_rows(file: BinaryIO, place: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _csv_rows(file: BinaryIO, place: str, encoding: str | None) -> Iterator[tuple[str, dict[str, str]]]:
     """Place and values of each row after the header, by column."""
     csv.field_size_limit(2**31 - 1)  # a text may be longer than the default of 128 KiB
-    reader = csv.reader((line for _, line in _lines(file, place)), strict=True)
+    reader = csv.reader((line for _, line in _lines(file, place, encoding)), strict=True)
     header: list[str] | None = None
     try:
         for row in reader:
@@ -270,38 +294,88 @@ def number_or_text(value: str) -> str | int | float:
     return number if fits else value
 
 
-def readable(name: str) -> str:
-    """A file's name as an id: bytes that are no UTF-8 become escapes such as ``\\xff``."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
+def _lines(file: BinaryIO, place: str, encoding: str | None = None) -> Iterator[tuple[int, str]]:
     """Number and text of each line, its end included."""
-    offset = 0
+    offset, mark, marked = 0, 0, "utf-8"
     for number, line in enumerate(file, 1):
-        start = len(_BOM) if number == 1 and line.startswith(_BOM) else 0
-        yield number, _decode(line[start:], place, offset + start)
+        if number == 1:
+            mark, marked = _mark(line)
+            if marked != "utf-8":  # its line ends are wider than a byte
+                rest = (line + file.read())[mark:]
+                text = _decoded(rest, place, mark, marked)
+                yield from enumerate(io.StringIO(text, newline=None), 1)
+                return
+        start = mark if number == 1 else 0
+        yield number, _decode(line[start:], place, offset + start, encoding)
         offset += len(line)
 
 
-def _decode(content: bytes, place: str, offset: int) -> str:
+def _mark(content: bytes) -> tuple[int, str]:
+    """How long the byte order mark is, and the encoding that it says."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return len(mark), encoding
+    return 0, "utf-8"
+
+
+def decode(content: bytes, place: str, encoding: str | None) -> str:
+    """A text by its byte order mark, else as UTF-8, else in ``encoding``; :class:`InvalidInput` names the byte."""
+    mark, marked = _mark(content)
+    if marked != "utf-8":
+        return _decoded(content[mark:], place, mark, marked)
+    return _decode(content[mark:], place, mark, None if mark else encoding)
+
+
+def _decode(content: bytes, place: str, offset: int, encoding: str | None) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
+        if encoding is not None:
+            return _decoded(content, place, offset, encoding)
         raise InvalidInput(
-            f"{place}: byte {offset + error.start} (0x{content[error.start]:02x}) is not UTF-8; convert the file, "
-            f"for example with iconv -t UTF-8"
+            f"{place}: byte {offset + error.start} (0x{content[error.start]:02x}) is not UTF-8; say in which encoding "
+            f"it is, such as --encoding latin-1, or convert the file"
         ) from None
 
 
-def _json_object(line: str, place: str) -> dict[str, Any]:
+def _decoded(content: bytes, place: str, offset: int, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{place}: byte {offset + error.start} is not {encoding}") from None
+
+
+def check_types(types: Mapping[str, str] | None) -> Mapping[str, str]:
+    """What a caller says that columns are; :class:`InvalidInput` names a kind that there is not."""
+    for name, kind in (types or {}).items():
+        if kind not in KINDS:
+            raise InvalidInput(f"types[{name!r}] is {kind!r}; give one of {', '.join(map(repr, KINDS))}")
+    return types or {}
+
+
+def check_encoding(encoding: str | None) -> str | None:
+    """The name of a text encoding that Python knows, or None."""
+    try:
+        if encoding is not None:
+            "".encode(encoding)
+    except LookupError:
+        raise InvalidInput(f"encoding is {encoding!r}; give one such as 'latin-1', 'cp1252' or 'shift_jis'") from None
+    return encoding
+
+
+def _json_value(text: str, place: str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        value = json.loads(line, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{place}: not JSON: {error}") from None
+
+
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """A line as a JSON object, as written; :class:`InvalidInput` that names ``place`` if it is none."""
+    value = _json_value(line, place)
     if not isinstance(value, dict):
         raise InvalidInput(f"{place}: a JSON object with a key 'text' is expected, not {line.strip()[:60]}")
     return value

@@ -25,6 +25,7 @@ from spladelite.index import dense_blocks as dense
 from spladelite.index.passages import Layout, append, check_passage, next_passage_id
 from spladelite.index.quantize import QuantizedVectors, take
 from spladelite.index.segments import bury
+from spladelite.index.unread import add_unread, remove_unread
 from spladelite.index.word_rows import append_words
 from spladelite.index.words import WordCounts
 from spladelite.json_values import canonical_json
@@ -182,7 +183,7 @@ def insert(connection: apsw.Connection, layout: Layout, encoded: EncodedDocument
     if layout.bm25:
         assert encoded.words is not None
         append_words(connection, doc_ids, encoded.words)
-    connection.executemany("INSERT INTO unread VALUES (?)", ((doc_id,) for doc_id in compress(doc_ids, encoded.unread)))
+    add_unread(connection, list(compress(doc_ids, encoded.unread)))
     if layout.dimension:
         assert encoded.dense is not None
         dense.insert(
@@ -204,11 +205,9 @@ def remove(connection: apsw.Connection, layout: Layout, documents: Sequence[tupl
     if not documents:
         return
     ordered = sorted(documents)
-    for table in ("document", "unread"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE doc_id IN (SELECT value FROM carray(?))",
-            (int_array([doc_id for doc_id, _ in ordered]),),
-        )
+    doc_ids = [doc_id for doc_id, _ in ordered]
+    connection.execute("DELETE FROM document WHERE doc_id IN (SELECT value FROM carray(?))", (int_array(doc_ids),))
+    remove_unread(connection, doc_ids)
     passages = [np.arange(doc_id, doc_id + count, dtype=np.int64) for doc_id, count in ordered]
     bury(connection, layout, np.concatenate(passages))
     if layout.dimension:
@@ -392,15 +391,26 @@ def passage_counts(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> l
     )
 
 
-def stored(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[Stored]:
-    """What is known of documents before their texts are read."""
+def stored(connection: apsw.Connection, doc_ids: NDArray[np.int64]) -> list[tuple[str, Stored]]:
+    """(id, what is known before the text is read) of documents."""
     if not len(doc_ids):
         return []
     rows = connection.execute(
-        "SELECT doc_id, passages, content_hash, metadata FROM carray(?) c CROSS JOIN document d ON d.doc_id = c.value",
+        "SELECT id, doc_id, passages, content_hash, metadata FROM carray(?) c"
+        " CROSS JOIN document d ON d.doc_id = c.value",
         (int_array(doc_ids),),
     )
-    return [Stored(*row) for row in rows]
+    return [(id, Stored(*row)) for id, *row in rows]
+
+
+def rename(connection: apsw.Connection, stored: Stored, id: str, metadata: str) -> None:
+    """Give a document another id and other metadata; its text and index stay as they are."""
+    text = connection.execute("SELECT text FROM document WHERE doc_id = ?", (stored.doc_id,)).get
+    checksum = document_checksum(stored.doc_id, id, text, metadata, stored.passages, stored.content_hash)
+    connection.execute(
+        "UPDATE document SET id = ?, metadata = ?, checksum = ? WHERE doc_id = ?",
+        (id, metadata, checksum, stored.doc_id),
+    )
 
 
 def last_doc_id(connection: apsw.Connection) -> int:

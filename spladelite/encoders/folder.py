@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from spladelite.encoders.settings import parse
 from spladelite.errors import ModelError
 
 FORMAT = 1
@@ -104,12 +105,7 @@ class ModelFolder:
             ModelError: ``spladelite.json`` or a file it names is missing or wrong.
         """
         contents = path / NAME
-        try:
-            data = json.loads(contents.read_bytes())
-        except FileNotFoundError:
-            raise ModelError(f"{contents}: missing; {path} is not an exported model folder") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{contents}: not readable as JSON: {error}") from error
+        data = parse(contents, f"{path} is not an exported model folder")
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else data
             raise ModelError(f"{contents}: format {found!r:.80}; this version reads format {FORMAT}")

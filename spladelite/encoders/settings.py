@@ -118,8 +118,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def parse(path: Path) -> Any:
-    """Any JSON value from a small file.
+def parse(path: Path, missing: str = "") -> Any:
+    """Any JSON value from a small file; ``missing`` says what to do where there is none.
 
     Raises:
         ModelError: missing, or not JSON.
@@ -127,7 +127,7 @@ def parse(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{path}: missing") from None
+        raise ModelError(f"{path}: missing{'; ' if missing else ''}{missing}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
 

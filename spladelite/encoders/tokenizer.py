@@ -6,7 +6,6 @@ imported when the first text is tokenized.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelite.encoders.settings import parse
 from spladelite.errors import InvalidText, ModelError, WrongType
 from spladelite.records import Tokens
 
@@ -134,16 +134,9 @@ class TextTokenizer:
 
 
 def _read_definition(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path}: {path.stat().st_size} bytes, more than any tokenizer has ({_MAX_BYTES})")
-        definition = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path}: missing; AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    if path.exists() and path.stat().st_size > _MAX_BYTES:
+        raise ModelError(f"{path}: {path.stat().st_size} bytes, more than any tokenizer has ({_MAX_BYTES})")
+    definition = parse(path, "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes it")
     if not isinstance(definition, dict) or not isinstance(definition.get("model"), dict):
         raise ModelError(f'{path}: not a tokenizer: a JSON object with a "model" object was expected')
     return definition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 from zlib import crc32
@@ -150,6 +151,7 @@ def create_meta(
             "metadata_indexes": "[]",
             "slim": "0",
             "size": "0 0 0",
+            "unread": "0 0",
             "checksum": "",
         }.items(),
     )
@@ -157,12 +159,16 @@ def create_meta(
     connection.executemany("INSERT INTO term VALUES (?, ?)", enumerate(vocabulary))
 
 
-def read_meta(connection: apsw.Connection) -> Meta:
-    """The file's record; :class:`CorruptIndex` if something is missing or makes no sense."""
+def read_meta(connection: apsw.Connection, otherwise: Mapping[str, str] | None = None) -> Meta:
+    """The file's record; :class:`CorruptIndex` if something is missing or makes no sense.
+
+    ``otherwise`` has what a file of an older format lacks.
+    """
     values = dict(connection.execute("SELECT key, value FROM meta"))
     try:
         if values["checksum"] != _checksum(values):
             raise CorruptIndex("table meta: its checksum does not match; restore a backup")
+        values = {**(otherwise or {}), **values}
         dense = DenseRecord(
             values["dense_model"],
             values["dense_fingerprint"],
@@ -203,8 +209,8 @@ def read_meta(connection: apsw.Connection) -> Meta:
 
 
 def _checksum(values: dict[str, str]) -> str:
-    """CRC-32 of everything but itself, and the size of the index, which every write changes."""
-    settings = {key: value for key, value in values.items() if key not in ("checksum", "size")}
+    """CRC-32 of everything but itself, and what writes count."""
+    settings = {key: value for key, value in values.items() if key not in ("checksum", "size", "unread")}
     return str(crc32(json.dumps(settings, sort_keys=True).encode()))
 
 

@@ -22,6 +22,7 @@ from spladelite.index.postings import MAX_SEGMENT, in_memory, order_by_term, spl
 from spladelite.index.scoring import Segment, bm25_norms, bm25_weights
 from spladelite.index.segments import read_segment, read_tombstones, recorded_size, sealed_until
 from spladelite.index.settings import Meta, read_meta
+from spladelite.index.unread import NONE, Unread, read_unread
 from spladelite.index.word_rows import read_words
 from spladelite.index.words import WordCounts
 
@@ -74,6 +75,7 @@ class Snapshot:
         segments: in order of their passage ids.
         alive: ``{segment_id: uint8 (n,)}`` for the segments that have dead passages.
         tail: the unsealed passages; in order, after all segments.
+        unread: documents that the model cannot read, dead ones perhaps among them.
         filters: the masks of the latest filters, by their SQL and arguments.
         verified_blocks: rows of ``dense_block`` whose checksums a search has verified.
         segment_ids: of ``segments``.
@@ -81,16 +83,19 @@ class Snapshot:
         average_length: words a living document.
         word_counts: how many living documents have a word, as far as it was asked.
         word_norms: BM25's norms, by segment.
+        read_masks: what :meth:`readable` has made.
     """
 
     meta: Meta
     segments: tuple[Segment, ...]
     alive: Allowed
     tail: tuple[TailPart, ...]
+    unread: Unread = NONE
     filters: OrderedDict[object, Allowed] = field(default_factory=OrderedDict)
     verified_blocks: set[int] = field(default_factory=set)
     word_counts: dict[int, int] = field(default_factory=dict)
     word_norms: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    read_masks: dict[int, NDArray[np.uint8] | None] = field(default_factory=dict)
     segment_ids: tuple[int, ...] = field(init=False)
     documents: int = field(init=False)
     average_length: float = field(init=False)
@@ -133,6 +138,13 @@ class Snapshot:
                     for segment, of_segment in zip(self.all_segments, lists, strict=True)
                 )
         return bm25_weights(np.array([counts[word] for word in words], np.int64), self.documents)
+
+    def readable(self, segment: Segment) -> NDArray[np.uint8] | None:
+        """uint8 ``(n,)``: 0 where the model cannot read a passage's document; None where it reads all."""
+        if segment.segment_id not in self.read_masks:
+            unread = _members(segment, self.unread.doc_ids)
+            self.read_masks[segment.segment_id] = (1 - unread).astype(np.uint8) if unread.any() else None
+        return self.read_masks[segment.segment_id]
 
     def allowed(self, key: object, doc_ids: Callable[[], NDArray[np.int64]]) -> Allowed:
         """The living passages of the given documents, as a mask for each segment; remembered under ``key``."""
@@ -206,7 +218,11 @@ def read_snapshot(connection: apsw.Connection, known: dict[int, Segment], previo
         raise CorruptIndex("tombstones are missing, or there are too many; run check(repair=True)")
     if len(segments) != segment_count:
         raise CorruptIndex("segments are missing, or there are too many; run check(repair=True)")
-    return Snapshot(meta, segments, alive, tail)
+    if previous is None:
+        return Snapshot(meta, segments, alive, tail, read_unread(connection))
+    # A sealed segment's documents stay what they are, or die.
+    masks = {id: mask for id, mask in previous.read_masks.items() if id in ids}
+    return Snapshot(meta, segments, alive, tail, read_unread(connection, previous.unread), read_masks=masks)
 
 
 def _longer_tail(

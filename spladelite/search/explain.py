@@ -12,7 +12,7 @@ from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import int_array
 from spladelite.index.passages import Layout
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.records import Explanation, Passage, Term, TermMatch, Tokens
+from spladelite.records import Explanation, Listed, Passage, Term, TermMatch, Tokens
 from spladelite.search.document_score import read_document_vectors
 
 # Words whose term adds less than this share of the strongest contribution are not marked: every query has some weight
@@ -33,7 +33,7 @@ def read_terms(connection: apsw.Connection, term_ids: Collection[int]) -> dict[i
 def expansion(weights: Mapping[int, float], terms: Mapping[int, str], in_text: Collection[int]) -> list[Term]:
     """A sparse vector as readable terms, strongest first."""
     ordered = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
-    return [Term(terms[term_id], weight, term_id not in in_text, term_id) for term_id, weight in ordered]
+    return Listed(Term(terms[term_id], weight, term_id not in in_text, term_id) for term_id, weight in ordered)
 
 
 def explain(

@@ -4,6 +4,8 @@ The best documents of each part are the candidates, and every candidate gets its
 that one part ranks low is not taken for one that it does not know. No other document can have a fused score above that
 of one that is the last of every part's list at once; while that is not below the k-th best candidate's, the lists are
 made longer (the threshold algorithm, Fagin, Lotem and Naor 2003). So a convex fusion is exact, like its parts.
+
+Unless the caller gives weights, SPLADE has no say about documents that its model cannot read: it gives them 0.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks
 from spladelite.index.kernels import scores_at, top_k
+from spladelite.index.scoring import SegmentQuery
 from spladelite.index.snapshot import Snapshot
 from spladelite.index.words import analyzer
 from spladelite.records import Explanation, PartMatch
@@ -119,6 +122,7 @@ def explain_parts(
     """What each part gives one document; ``explanation`` is SPLADE's."""
     found = _candidates(searcher, view, request, parts, query, also=doc_id)
     place, row = int(np.searchsorted(found.doc_ids, doc_id)), np.flatnonzero(found.fused.ids == doc_id)
+    splade_is_silent = len(parts) > 1 and request.weights is None and bool(explanation.unread)
     matches = []
     for name in parts:
         score = float(found.scores[name][place])
@@ -131,7 +135,7 @@ def explain_parts(
     return replace(
         explanation,
         score=sum(match.contribution for match in matches),
-        terms=explanation.terms if "splade" in parts else (),
+        terms=() if "splade" not in parts or splade_is_silent else explanation.terms,
         parts=tuple(matches),
     )
 
@@ -140,16 +144,18 @@ def _candidates(
     searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query, also: int | None = None
 ) -> Candidates:
     """The k best documents of all parts together; with ``also``, one document more and each word's share of it."""
-    weights = default_weights(parts, len(query.words)) if request.weights is None else request.weights
+    weights = request.weights or default_weights(parts, len(query.words), query.unread)
 
     def rank_lists(lists: TermLists) -> Candidates:
+        if request.weights is None:
+            lists = replace(lists, splade=_readable(view.snapshot, lists.splade))
         depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
         while True:
             found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)
             k = len(found.doc_ids) if also is not None else request.k
             largest = {name: found.scores[name].max(initial=0) for name in found.scores}
             if request.matching is not None:  # a filter changes no score
-                largest |= _largest(view, query, lists, parts)
+                largest |= _largest(view, query, lists, parts, request.weights is None)
             fused = fuse(found.doc_ids, found.scores, weights, k, request.fusion, largest)
             if also is not None or request.fusion != "convex" or not floors:
                 return replace(found, fused=fused)
@@ -183,7 +189,10 @@ def _best_of_parts(
         if len(dense[0]) >= depth:
             floors["dense"] = float(dense[2][depth - 1])
         doc_ids = np.union1d(doc_ids, dense[0])
-    splade = _completed(splade, _splade_scores(snapshot, lists, np.setdiff1d(doc_ids, splade[0])))
+    others = np.setdiff1d(doc_ids, splade[0])
+    if request.weights is None:
+        others = np.setdiff1d(others, snapshot.unread.doc_ids)
+    splade = _completed(splade, _splade_scores(snapshot, lists, others))
     words = _completed(words, _word_scores(snapshot, lists, np.setdiff1d(doc_ids, words[0])))
     passage_ids = doc_ids.copy()
     found = {"splade": np.zeros(len(doc_ids), np.float32), "bm25": np.zeros(len(doc_ids), np.float32)}
@@ -202,7 +211,20 @@ def _best_of_parts(
     return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, empty, shares), floors
 
 
-def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str]) -> dict[str, float]:
+def _readable(snapshot: Snapshot, lists: list[SegmentQuery]) -> list[SegmentQuery]:
+    """SPLADE's lists, masked so that documents that the model cannot read are not found."""
+    if not len(snapshot.unread.doc_ids):
+        return lists
+    masked = []
+    for part in lists:
+        mask = snapshot.readable(part.segment)
+        if mask is not None:
+            part = part._replace(allowed=mask if part.allowed is None else part.allowed & mask)
+        masked.append(part)
+    return masked
+
+
+def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str], judge: bool) -> dict[str, float]:
     """The best score of each part without the filter."""
     largest = {}
     for name, of_part, weights in (
@@ -211,6 +233,8 @@ def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str]) -
     ):
         if name in parts:
             every = [part._replace(allowed=view.snapshot.alive.get(part.segment.segment_id)) for part in of_part]
+            if name == "splade" and judge:
+                every = _readable(view.snapshot, every)
             largest[name] = float(top_k(every, weights, 1)[1].max(initial=0))
     if "dense" in parts:
         largest["dense"] = float(_dense(view, Request(), query, 1)[2].max(initial=0))

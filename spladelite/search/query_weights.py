@@ -30,12 +30,14 @@ class EncodedQuery:
         weights: terms and weights, ascending; None where they depend on the file, being ``tokens`` weighted by idf.
         tokens: the text's own terms, ascending, for idf.
         vector: float32 ``(D,)``, where the dense part is asked and the text is not blank.
+        unread: the SPLADE part is asked, and its model cannot read most of the text.
     """
 
     text: str
     weights: QueryWeights | None
     tokens: Sequence[int] = ()
     vector: NDArray[np.float32] | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +49,14 @@ class Query:
         weights: SPLADE's terms and weights, ascending.
         words: what BM25 looks for, term ids ascending; empty where it is not asked.
         vector: of the dense part.
+        unread: SPLADE's part has no terms and no say, since its model cannot read the text.
     """
 
     text: str
     weights: QueryWeights
     words: Sequence[QueryWord] = ()
     vector: NDArray[np.float32] | None = None
+    unread: bool = False
 
     @property
     def word_ids(self) -> list[int]:
@@ -92,6 +96,7 @@ def encode_queries(
     weights: list[QueryWeights | None] = [() for _ in queries]
     tokens: list[Sequence[int]] = [() for _ in queries]
     vectors: list[NDArray[np.float32] | None] = [None for _ in queries]
+    unread = ["splade" in parts and bool(text.strip()) and not models.sparse.reads(text) for text in texts]
     for i, query in enumerate(queries):
         if isinstance(query, Mapping):
             weights[i] = _pairs(*check_vector(query, models.meta.layout.vocabulary_size, "the query"))
@@ -105,20 +110,27 @@ def encode_queries(
     if "dense" in parts:
         for i, vector in zip(asked, models.dense.queries([texts[i] for i in asked]), strict=True):
             vectors[i] = vector
-    return [EncodedQuery(*entry) for entry in zip(texts, weights, tokens, vectors, strict=True)]
+    return [EncodedQuery(*entry) for entry in zip(texts, weights, tokens, vectors, unread, strict=True)]
 
 
 def _pairs(terms: NDArray[np.int32], weights: NDArray[np.float32]) -> QueryWeights:
     return list(zip(terms.tolist(), weights.tolist(), strict=True))
 
 
-def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str]) -> Query:
-    """What a query looks for in one state of the file: the only place that reads frequencies and the language."""
-    weights = _by_idf(view, encoded.tokens) if encoded.weights is None else encoded.weights
-    if "bm25" not in parts or not encoded.text:
-        return Query(encoded.text, weights, (), encoded.vector)
-    found = analyzer(view.snapshot.meta.layout.language).query(encoded.text)
-    return Query(encoded.text, weights, sorted(found), encoded.vector)
+def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str], judge: bool = True) -> Query:
+    """What a query looks for in one state of the file: the only place that reads frequencies and the language.
+
+    ``judge`` says that beside other parts SPLADE has no say in a query that its model cannot read.
+    """
+    silent = judge and encoded.unread and len(parts) > 1
+    if silent:
+        weights: QueryWeights = ()
+    else:
+        weights = _by_idf(view, encoded.tokens) if encoded.weights is None else encoded.weights
+    words: Sequence[QueryWord] = ()
+    if "bm25" in parts and encoded.text:
+        words = sorted(analyzer(view.snapshot.meta.layout.language).query(encoded.text))
+    return Query(encoded.text, weights, words, encoded.vector, silent)
 
 
 def _by_idf(view: View, terms: Sequence[int]) -> QueryWeights:

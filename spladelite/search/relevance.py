@@ -18,7 +18,7 @@ def relevance(scores: ArrayLike, request: Request, parts: Sequence[str], query: 
     """The relevance of each score of one search, float64 ``(m,)``, strictly rising with the score up to rounding."""
     values = np.asarray(scores, np.float64)
     if len(parts) > 1:
-        weights = request.weights or default_weights(parts, len(query.words))
+        weights = request.weights or default_weights(parts, len(query.words), query.unread)
         best = sum(weights.values()) / (1 if request.fusion == "convex" else RRF_CONSTANT + 1)
         return np.clip(values / best, 0.0, 1.0)
     if tuple(parts) == ("dense",):

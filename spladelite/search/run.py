@@ -155,7 +155,7 @@ def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
 
 def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
     with _unmoved(index, request.timeout) as view:
-        query = look_up_query(view, encoded, parts)
+        query = look_up_query(view, encoded, parts, request.weights is None)
         passage_ids, scores = hybrid.rank(index.searcher, view, _with_candidates(request), parts, query)
         found = table.Ranked(passage_ids, scores, relevance(scores, request, parts, query), query.marks())
         return table.read_hits(view.connection, [_shown(view, request, found)], request.text)[0]
@@ -219,9 +219,13 @@ def _explain(index: OpenIndex, request: Request, query: QueryInput, id: str) -> 
         stored = table.look_up(view.connection, [id]).get(id)
         if stored is None:
             raise not_found(id)
-        found = look_up_query(view, encoded, parts)
+        found = look_up_query(view, encoded, parts, request.weights is None)
         layout = view.snapshot.meta.layout
         explanation = explain_terms(view.connection, layout, stored, dict(found.weights), literal, tokenize)
+        if "splade" in parts:
+            of_document = stored.doc_id in view.snapshot.unread
+            unread = [name for name, on in (("query", encoded.unread), ("document", of_document)) if on]
+            explanation = replace(explanation, unread=tuple(unread))
         if parts == ("splade",):
             return explanation
         return hybrid.explain_parts(explanation, index.searcher, view, request, parts, found, stored.doc_id)

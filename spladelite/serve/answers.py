@@ -108,7 +108,10 @@ class ExplainedPart:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Why a document has its score: the sum of the terms' contributions, or with ``parts``, of theirs."""
+    """Why a document has its score: the sum of the terms' contributions, or with ``parts``, of theirs.
+
+    ``note`` says what the model cannot read; empty where it reads the question and the document.
+    """
 
     id: str
     score: float
@@ -116,6 +119,7 @@ class Explained:
     passage: FoundPassage
     terms: list[ExplainedTerm]
     parts: list[ExplainedPart]
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from spladelite import DocumentNotFound, InvalidInput
-from spladelite.documents.sources import read_sources
+from spladelite.documents.files import find_files
+from spladelite.documents.sources import read_file
 from spladelite.serve.answers import Added, Deleted, Noted
 from spladelite.serve.endpoints import Id, Library
 from spladelite.serve.openapi import Endpoint
@@ -42,7 +43,7 @@ def add_file(
     content: Annotated[bytes, "the file"],
     replace: Replace = False,
 ) -> Added:
-    """Add the documents of a file: a text, or the lines of a JSONL or CSV file."""
+    """Add the documents of a file: one of a text, page or PDF, and one of each row of a JSONL or CSV file."""
     base = os.path.basename(name.replace("\\", "/"))
     if not base.strip(". ") or "\0" in base or len(base.encode()) > 200:
         raise InvalidInput(f"name is {name[:60]!r}; give a file's name")
@@ -51,7 +52,8 @@ def add_file(
         with open(path, "wb") as file:
             file.write(content)
         try:
-            sources = [source for source in read_sources([path]) if source.text.strip()]
+            ((found,), _) = find_files([path])
+            sources = [source for source in read_file(found) if source.text.strip()]
         except InvalidInput as error:
             raise InvalidInput(str(error).replace(path, base)) from None
     if not sources:

@@ -148,7 +148,7 @@ def explain(library: Library, q: Annotated[str, "the question"], id: Id, mode: M
     ]
     marked = _marks(library.db, hit._replace(query={match.term_id: match.contribution for match in explanation.terms}))
     found = FoundPassage(passage.text, passage.start, passage.end, marked)
-    return Explained(explanation.id, explanation.score, asked, found, terms, parts)
+    return Explained(explanation.id, explanation.score, asked, found, terms, parts, explanation.note)
 
 
 def expand(

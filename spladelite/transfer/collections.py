@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from spladelite.index.passages import read_passages
 from spladelite.index.quantize import quantize
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, Settings, read_meta
+from spladelite.index.words import analyzer
 from spladelite.records import SparseVectors
 from spladelite.renaming import rename
 from spladelite.session import Session
@@ -179,7 +181,11 @@ class FileTarget:
             for old, document in now.metadata:
                 set_metadata(connection, old, document.metadata or "{}")
             if now.insert:
-                insert(connection, layout, batch.encoded.only({document.id for document in now.insert}))
+                encoded = batch.encoded.only({document.id for document in now.insert})
+                if layout.bm25:  # engines keep no words: they are counted in the texts
+                    words = analyzer(layout.language).count([document.text for document in encoded.documents])
+                    encoded = replace(encoded, words=words)
+                insert(connection, layout, encoded)
                 maintain(connection, layout)
         return len(now.insert) + len(now.metadata)
 

@@ -20,6 +20,7 @@ from spladelite.index.postings import Lists, invert, split
 from spladelite.index.scoring import Segment
 from spladelite.index.segments import checked_postings, read_segment, read_tombstones, sealed_until
 from spladelite.index.snapshot import LAST_ROWID, read_snapshot
+from spladelite.index.unread import read_unread
 from spladelite.index.word_rows import read_lists, read_words
 from spladelite.index.words import WordCounts, analyzer
 from spladelite.records import Finding
@@ -41,6 +42,7 @@ def check(connection: apsw.Connection, layout: Layout, slim: bool) -> list[Findi
         ("segment", _segments(connection, layout, slim)),
         ("segment", _whole(connection)),
     ]
+    sections.append(("unread", _unread(connection)))
     sections.append(("feedback", _of_table("feedback", feedback.problems, connection)))
     if layout.bm25:
         sections.append(("document_words", _words(connection, layout)))
@@ -163,6 +165,12 @@ def _documents(connection: apsw.Connection) -> Iterator[Finding]:
         "SELECT passage_id FROM passage WHERE doc_id NOT IN (SELECT doc_id FROM document)"
     ):
         yield Finding("passage", str(passage_id), "belongs to no document")
+
+
+def _unread(connection: apsw.Connection) -> Iterator[Finding]:
+    read_unread(connection)
+    for (doc_id,) in connection.execute("SELECT doc_id FROM unread WHERE doc_id NOT IN (SELECT doc_id FROM document)"):
+        yield Finding("unread", str(doc_id), "is no document")
 
 
 def _passages(connection: apsw.Connection, layout: Layout) -> Iterator[Finding]:

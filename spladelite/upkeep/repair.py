@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -32,10 +32,13 @@ from spladelite.index import dense_blocks as dense
 from spladelite.index.passages import Layout, read_passages
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import read_meta
+from spladelite.index.unread import read_unread
 from spladelite.index.words import analyzer
 from spladelite.records import Finding
 from spladelite.session import Session
 from spladelite.upkeep.exchange import ATTEMPTS, carry_over, exchange, number_from, state
+
+IsUnread = Callable[[int, NewDocument], bool]
 
 _UNREADABLE = (apsw.Error, UnicodeDecodeError, TypeError, ValueError, CorruptIndex)
 
@@ -77,11 +80,12 @@ def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileMode
     for table in ("passage", "segment"):
         number_from(target, table, _last_id(damaged, table))
     taken: set[str] = set()
+    unread = _unread(damaged, models)
     for doc_id in _doc_ids(damaged):
         document = yield from _document(damaged, doc_id, taken)
         if document is not None:
             taken.add(document.id)
-            yield from _store(damaged, target, meta.layout, doc_id, document, models)
+            yield from _store(damaged, target, meta.layout, doc_id, document, models, unread)
     merge_all(target, meta.layout)
     try:
         carry_over(damaged, target)
@@ -94,11 +98,25 @@ def _salvage(damaged: apsw.Connection, target: apsw.Connection, models: FileMode
 
 def _copy_settings(damaged: apsw.Connection, target: apsw.Connection) -> None:
     target.executemany("INSERT INTO meta VALUES (?, ?)", fetch(damaged, "SELECT key, value FROM meta"))
+    target.execute("INSERT OR REPLACE INTO meta VALUES ('unread', '0 0')")
     target.executemany("INSERT INTO term VALUES (?, ?)", fetch(damaged, "SELECT term_id, term FROM term"))
     with suppress(*_UNREADABLE):
         feedback.copy(damaged, target)
     for field in metadata_index_fields(damaged):
         target.execute(metadata_index_sql(field))
+
+
+def _unread(damaged: apsw.Connection, models: FileModels) -> IsUnread:
+    """What tells whether the model cannot read a document: the file, or, where that is damaged, the model."""
+    with suppress(*_UNREADABLE):
+        stored = read_unread(damaged)
+        return lambda doc_id, _: doc_id in stored
+
+    def judged(_: int, document: NewDocument) -> bool:
+        of_model = content_hash(document.text, None) == document.content_hash  # its vector was not the caller's
+        return of_model and not models.sparse.reads(document.text)
+
+    return judged
 
 
 def _last_id(damaged: apsw.Connection, table: str) -> int:
@@ -173,9 +191,10 @@ def _store(
     doc_id: int,
     document: NewDocument,
     models: FileModels,
+    unread: IsUnread,
 ) -> Iterator[Finding]:
     """Copy a document with its vectors, or, where they are damaged, encode it anew."""
-    encoded = _stored_vectors(damaged, layout, doc_id, document)
+    encoded = _stored_vectors(damaged, layout, doc_id, document, unread)
     if encoded is None:
         yield Finding("document", str(doc_id), f"its vectors were damaged: {document.id!r} was encoded again")
         encoded = encode_documents([replace(document, content_hash=content_hash(document.text, None))], models)
@@ -183,7 +202,7 @@ def _store(
 
 
 def _stored_vectors(
-    damaged: apsw.Connection, layout: Layout, doc_id: int, document: NewDocument
+    damaged: apsw.Connection, layout: Layout, doc_id: int, document: NewDocument, unread: IsUnread
 ) -> EncodedDocuments | None:
     try:
         count = damaged.execute("SELECT passages FROM document WHERE doc_id = ?", (doc_id,)).get
@@ -201,8 +220,7 @@ def _stored_vectors(
         if vectors is not None and vectors.shape[0] and bool((vectors != vectors).any()):
             return None
         words = analyzer(layout.language).count([document.text]) if layout.bm25 else None
-        unread = bool(damaged.execute("SELECT 1 FROM unread WHERE doc_id = ?", (doc_id,)).get)
         spans = [[(start, end) for start, end in rows]]
-        return EncodedDocuments([document], spans, found.vectors, vectors, words, [unread])
+        return EncodedDocuments([document], spans, found.vectors, vectors, words, [unread(doc_id, document)])
     except _UNREADABLE:
         return None

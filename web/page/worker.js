@@ -1,6 +1,6 @@
 // Keeps the page itself, so that it opens without a network; spladelite/files.js keeps the data.
 const PAGE = ["./", "page.css", "page.js"];
-const MODULES = ["blake2b", "bytes", "encoder", "english", "errors", "files", "filters", "fusion", "graph", "highlight", "index", "lexicon", "ranking", "tokenizer", "words"];
+const MODULES = ["blake2b", "bytes", "encoder", "english", "errors", "files", "filters", "fusion", "graph", "highlight", "index", "lexicon", "ranking", "reading", "tokenizer", "words"];
 const FILES = [...PAGE, ...MODULES.map((name) => `spladelite/${name}.js`)];
 const CACHE = `spladelite page ${self.registration.scope}`;
 

@@ -7,9 +7,10 @@ const RRF_CONSTANT = 60;
 const WORDS_FOR_EQUAL_WEIGHT = 7;
 const PARTS = ["splade", "bm25"];
 
-/** The parts' weights: the caller's, or by how many words the query has. */
-export function partWeights(given, words) {
+/** The parts' weights: the caller's, or by how many words the query has, and whether the model cannot read it. */
+export function partWeights(given, words, unread = false) {
   if (given === undefined || given === null) {
+    if (unread) return { splade: 0, bm25: 1 };
     const lexical = Math.min(words / WORDS_FOR_EQUAL_WEIGHT, 1) / 2;
     return { splade: 1 - lexical, bm25: lexical };
   }

@@ -91,6 +91,8 @@ export interface Results {
   query: Term[];
   /** The words that BM25 looked for. */
   words: string[];
+  /** Of a hybrid: the model cannot read most of the query, so SPLADE has no say. */
+  unread: boolean;
 }
 
 export interface Abilities {
@@ -115,6 +117,8 @@ export class Database {
   /** What the host makes worse than it could be. */
   readonly notices: string[];
   readonly abilities: Abilities;
+  /** Numbers of the documents that the model cannot read: in a hybrid SPLADE has no say about them. */
+  readonly unread: ArrayLike<number>;
   /** What was fetched since the database was opened. */
   readonly traffic: { requests: number; bytes: number };
   /** Bytes of all files. */
@@ -128,6 +132,8 @@ export class Database {
   loadEncoder(onProgress?: Progress): Promise<unknown>;
   /** The model's tokens of a text. */
   tokenize(text: string): { term: number; start: number; end: number }[];
+  /** Whether the model's vocabulary has most of a text. */
+  reads(text: string): boolean;
   /** Complete the hits of a search with `texts: false`. */
   addTexts(hits: Hit[]): Promise<Hit[]>;
   /** A hit's whole document. */

@@ -7,6 +7,7 @@ import { fused, partWeights } from "./fusion.js";
 import { marked } from "./highlight.js";
 import { Lexicon, sums } from "./lexicon.js";
 import { bestDocuments, documentScores, passageScores, valueOf, wordScore } from "./ranking.js";
+import { reads } from "./reading.js";
 import { Tokenizer } from "./tokenizer.js";
 import { Analyzer } from "./words.js";
 
@@ -56,6 +57,7 @@ export class Database {
     this.starts = sums(this.counts.map((count) => listLength(count, this.passages)));
     this.blocks = readBlocks(section("blocks"));
     this.firsts = header.sections.documents[1] ? Int32Array.from(sums(varints(section("documents"), 0, this.documents).numbers)) : null;
+    this.unread = header.unread ? ascending(section("unread"), header.unread, this.documents, "the documents that the model cannot read") : [];
     if (header.words) {
       this.#analyzer = new Analyzer(header.words.language, header.words.stopWords);
       this.#lexicon = new Lexicon(files, header.words, section("buckets"), section("frequent"), this.documents, this.starts[size]);
@@ -92,18 +94,21 @@ export class Database {
     allowed?.catch(() => {}); // it is awaited below, after the query's weights
     const asked = mode === "hybrid" ? Object.keys(partWeights(weights, 0)) : [mode];
     if (asked.length === 1) [mode] = asked;
+    const judged = mode === "hybrid" && !weights;
+    const unread = judged && !this.reads(query);
     const words = asked.includes("bm25") ? await this.#words(query) : [];
     const wordsFound = asked.includes("bm25") ? this.#rankWords(words) : null;
     wordsFound?.catch(() => {});
-    const terms = asked.includes("splade") ? await this.weigh(query, encoder) : [];
+    const terms = asked.includes("splade") && !unread ? await this.weigh(query, encoder) : [];
     signal?.throwIfAborted();
     const [splade, bm25, mask] = await Promise.all([asked.includes("splade") ? this.#rankTerms(terms) : null, wordsFound, allowed]);
     signal?.throwIfAborted();
+    if (judged) for (const document of this.unread) splade.scores.fill(0, this.#firstOf(document), this.#firstOf(document + 1));
     const part = { splade, bm25, mask, terms, words };
     let ranked;
     if (mode === "splade") ranked = bestDocuments(splade.scores, this.firsts, k, minScore, mask);
     else if (mode === "bm25") ranked = bestDocuments(bm25.scores, null, k, minScore, mask).map(({ passage, score }) => ({ document: passage, score }));
-    else ranked = this.#fuse(part, partWeights(weights, words.length), k, fusion, minScore);
+    else ranked = this.#fuse(part, partWeights(weights, words.length, unread), k, fusion, minScore);
     const own = this.#ownTerms(query);
     const hits = ranked.map((entry) => this.#hit(entry, part, own));
     if (texts) {
@@ -111,7 +116,7 @@ export class Database {
       await this.addTexts(hits);
     }
     signal?.throwIfAborted();
-    return { hits, query: terms.map(([term, weight]) => this.#term(term, weight, own)).sort((a, b) => b.weight - a.weight), words: words.map(([, word]) => word) };
+    return { hits, query: terms.map(([term, weight]) => this.#term(term, weight, own)).sort((a, b) => b.weight - a.weight), words: words.map(([, word]) => word), unread };
   }
 
   /** A query's weighted terms, ascending: [term id, weight]. */
@@ -140,6 +145,11 @@ export class Database {
   /** The model's tokens of a text, with their places. */
   tokenize(text) {
     return this.#tokenizer.tokenize(text);
+  }
+
+  /** Whether the model can read most of a text; see `unread` of a search's results. */
+  reads(text) {
+    return !this.#tokenizer || reads(text, this.#tokenizer);
   }
 
   /** Add id, metadata and passage to hits of a search with `texts: false`. */

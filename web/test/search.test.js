@@ -46,6 +46,15 @@ test("a database of another language", options, async () => {
   await compare(await open(`${hosts.ranges}russian/`), expected.russian);
 });
 
+test("what the model can read", options, async () => {
+  const db = await open(`${hosts.ranges}site/`);
+  for (const [text, readable] of expected.readable) assert.equal(db.reads(text), readable, text);
+  const mixed = await open(`${hosts.ranges}russian/`);
+  assert.deepEqual([...mixed.unread], [0, 1, 3]);
+  assert.equal((await mixed.search("дом собаки")).unread, true);
+  assert.equal((await mixed.search("дом собаки", { mode: "splade" })).unread, false);
+});
+
 test("contributions sum to the score and are Python's", options, async () => {
   const db = await open(`${hosts.ranges}site/`);
   for (const { query, id, terms, parts } of expected.explanations) {

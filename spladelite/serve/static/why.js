@@ -84,6 +84,7 @@ export async function why(panel, text, hit, found) {
   const columns = ["term", "", "adds", "query × document"];
   panel.replaceChildren(
     ...[
+      explained.note && h("p", { class: "hint" }, explained.note),
       explained.parts.length > 1 && partsBar(explained),
       explained.parts.filter((part) => Object.keys(part.words).length).map((part) => words(part, characters, (spans) => text.replaceChildren(...marked(characters, spans)))),
       rows.length > 0 &&

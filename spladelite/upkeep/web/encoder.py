@@ -9,6 +9,7 @@ from typing import Any
 
 from spladelite.encoders.base import Encoder
 from spladelite.encoders.onnx import OnnxSide
+from spladelite.encoders.reading import Reader
 from spladelite.encoders.routed import RoutedEncoder, StaticSide
 from spladelite.encoders.tokenizer import TextTokenizer
 from spladelite.errors import ModelError, ModelMismatch
@@ -44,6 +45,8 @@ def web_encoder(load: Callable[[], Encoder]) -> WebEncoder:
     tokenizer = _tokenizer(encoder.tokenizer)
     if tokenizer is None:
         return WebEncoder(note=f"the tokenizer of {encoder.name} is not BERT's WordPiece; a browser cannot run it")
+    reader = Reader(encoder)
+    tokenizer["reads"] = {"unknown": reader.unknown, "han": reader.han, "latin": reader.latin}
     side = encoder.query
     settings: dict[str, Any] = {
         "window": encoder.window,

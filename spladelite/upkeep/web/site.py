@@ -28,7 +28,7 @@ from spladelite.upkeep.web.columns import MAX_FIELDS, Columns
 from spladelite.upkeep.web.contents import Numbering, StoredDocument, number_passages, stored_documents, term_lists
 from spladelite.upkeep.web.encoder import WebEncoder
 from spladelite.upkeep.web.files import DataFiles, remove, write, zipped
-from spladelite.upkeep.web.lists import encode_list, varints
+from spladelite.upkeep.web.lists import encode_ascending, encode_list, varints
 from spladelite.upkeep.web.page import write_page
 from spladelite.upkeep.web.texts import write_texts
 from spladelite.upkeep.web.words import Stems, WordLists, distances
@@ -129,6 +129,8 @@ def _write_documents(
     boot.sections["documents"] = varints(passages) if several else b""
     firsts = np.concatenate([[0], np.cumsum(passages, dtype=np.int64)])
     words = _write_lists(connection, snapshot, numbering, firsts, files, boot)
+    unread = np.flatnonzero(np.isin(numbering.passage_ids[firsts[:-1]], snapshot.unread.doc_ids))
+    boot.header["unread"], boot.sections["unread"] = len(unread), encode_ascending(unread, len(passages))
     boot.header["words"] = None
     if numbering.lengths is not None:
         boot.header["words"] = {

@@ -1,0 +1,55 @@
+"""A checkpoint and a trained model, made once for all tests of training."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spladelite.encoders.registry import BUNDLED
+from spladelite.training import (
+    Trained,
+    train,
+)
+from training.cases import DATA, SMALL
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Batches this small are done before threads have met."""
+    import torch  # here: without it the tests are skipped, and this file is read all the same
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from spladelite.encoders.export.unpack import unpack
+
+    folder = tmp_path_factory.mktemp("base") / "splade-tiny"
+    unpack(BUNDLED, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(DATA, tmp_path_factory.mktemp("run") / "model", SMALL, source="eight topics")
+
+
+@pytest.fixture(scope="session")
+def docstrings() -> list[str]:
+    """Real prose that every Python has."""
+    texts = []
+    for name in ("json", "os", "shutil", "random", "statistics", "textwrap", "difflib", "csv", "heapq", "socket"):
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            text = inspect.getdoc(value) if inspect.isroutine(value) else None
+            if text and 40 < len(text.split()) < 150:
+                texts.append(text)
+    return list(dict.fromkeys(texts))[:90]
