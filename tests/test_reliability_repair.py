@@ -55,6 +55,24 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("bm25", [True, False])
+@pytest.mark.parametrize("lost", ["passage_id >= 1", "passage_id = 5"])
+def test_optimize_drops_no_document_whose_passages_cannot_be_read(tmp_path: Path, bm25: bool, lost: str) -> None:
+    """A page of their table in another's place: the new segments would be without them."""
+    path = tmp_path / "kb.db"
+    with SpladeLite(path, MODEL, bm25=bm25, tail_size=4, segment_size=16) as db:
+        db.add([f"w{i} w{i + 1}" for i in range(20)])
+        before = db.search({6: 1.0}, 20)
+    change(path, f"DELETE FROM passage WHERE {lost}")
+    with SpladeLite(path, MODEL) as db:
+        with pytest.raises(CorruptIndex, match="passages, and there are"):
+            db.optimize()
+        db.check(repair=True)
+        assert db.search({6: 1.0}, 20) == before
+        db.optimize()
+        assert db.check() == []
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_to_the_index_is_found_and_repaired_without_loss(file: Path, kind: str) -> None:
     before = answers(file)

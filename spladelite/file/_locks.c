@@ -252,10 +252,14 @@ static PyObject *calls(PyObject *module, PyObject *nothing) {
     (void)module;
     (void)nothing;
     static int watching;
-    int probe = open("/dev/null", O_RDONLY | O_CLOEXEC);
+#ifdef __linux__
+    FILE *probe = fopen("/dev/null", "r");
+#else
+    FILE *probe = tmpfile(); /* a device may have no locks */
+#endif
     struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1};
-    int works = probe >= 0 && !fcntl(probe, F_OFD_SETLK, &lock);
-    if (probe >= 0) close(probe);
+    int works = probe && !fcntl(fileno(probe), F_OFD_SETLK, &lock);
+    if (probe) fclose(probe);
     if (works && !watching) watching = !pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     if (!works || !watching) return PyDict_New();
     return Py_BuildValue("{s:N,s:N,s:N}", "open", PyLong_FromVoidPtr((void *)locks_open), "close",

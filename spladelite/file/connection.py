@@ -23,7 +23,7 @@ import apsw
 
 from spladelite.errors import CorruptIndex, DatabaseError, InvalidInput, ReadOnly, SpladeLiteError
 from spladelite.file import forks, schema
-from spladelite.file.guard import FileKey, file_key, has_stale_log, protect, release
+from spladelite.file.guard import FileKey, file_key, has_stale_log, protect, refuse_open_file, release
 from spladelite.file.network import on_network
 from spladelite.file.paths import check_path, immutable_uri, resolved
 from spladelite.file.sqlite import (
@@ -299,6 +299,8 @@ class Connections:
         flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
         if writes and self._key is None:
             flags |= apsw.SQLITE_OPEN_CREATE
+        if self._key is None and writes and not self.memory:
+            refuse_open_file(self.path)
         if self._immutable:
             connection = open_file(immutable_uri(self.path), flags | apsw.SQLITE_OPEN_URI)
         else:

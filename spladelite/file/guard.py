@@ -61,6 +61,24 @@ def others_have_open(path: str) -> bool:
     return bool(others(path))
 
 
+def refuse_open_file(path: str) -> None:
+    """Without locks of our own, what another copy of SQLite has open already cannot be guarded.
+
+    Raises:
+        DatabaseError: something in this process has the file open.
+    """
+    key = file_key(path)
+    if OWN_LOCKS or os.name == "nt" or key is None or key in _open_files:
+        return
+    with suppress(OSError):
+        for number in os.listdir("/dev/fd"):
+            if file_key(f"/dev/fd/{number}") == key:
+                raise DatabaseError(
+                    f"{path} is open in this process already, by another copy of SQLite or open(): closing that would "
+                    f"drop SpladeLite's locks and can lose data; close it first"
+                )
+
+
 def has_stale_log(path: str) -> bool:
     """Whether another copy of SQLite in this process goes on with a log of the file that was deleted, as far as told.
 

@@ -140,8 +140,13 @@ def _rewrite(
     remaining = sorted(
         (read_segment(connection, segment_id) for segment_id in old), key=lambda s: int(s.passage_ids[0])
     )
-    for start, end in _segment_ranges(connection, layout, first, last):
+    for start, end, size in _segment_ranges(connection, layout, first, last):
         passages = read_passages(connection, layout, start, end)
+        if len(passages) != size:  # what is not read now would be in no segment afterwards
+            raise CorruptIndex(
+                f"the documents {start} to {end} have {size} passages, and there are {len(passages)}; "
+                f"run check(repair=True)"
+            )
         words = None
         if layout.bm25 and words_of is not None:
             words = words_of(connection, passages)
@@ -156,18 +161,18 @@ def _rewrite(
         drop_segment(connection, segment.segment_id)
 
 
-def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, last: int) -> list[tuple[int, int]]:
-    """Ranges of passage ids with at most ``segment_size`` living passages each; no document is cut in two."""
-    ranges: list[tuple[int, int]] = []
+def _segment_ranges(connection: apsw.Connection, layout: Layout, first: int, last: int) -> list[tuple[int, int, int]]:
+    """Ranges of passage ids, with how many living passages each has: at most ``segment_size``, and whole documents."""
+    ranges: list[tuple[int, int, int]] = []
     start, size = first, 0
     for doc_id, passages in connection.execute(
         "SELECT doc_id, passages FROM document WHERE doc_id BETWEEN ? AND ? ORDER BY doc_id", (first, last)
     ):
         if size + passages > layout.segment_size and size:
-            ranges.append((start, doc_id - 1))
+            ranges.append((start, doc_id - 1, size))
             start, size = doc_id, 0
         size += passages
-    return [*ranges, (start, last)] if size else ranges
+    return [*ranges, (start, last, size)] if size else ranges
 
 
 def write_segment(connection: apsw.Connection, passages: PassageVectors, words: SegmentWords | None, last: int) -> None:
