@@ -296,7 +296,11 @@ sys.exit("the child waits for ever")
 @pytest.mark.parametrize("part", ["model", "dense"])
 def test_a_child_of_a_process_that_used_torch_searches(tmp_path: Path, part: str) -> None:
     """Servers that load before they fork: the threads of torch's pool are not there in a child."""
-    sizes = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}  # enough for several threads
+    sizes: dict[str, Any] = {
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+    }  # enough for several threads
     folder = write_mlm(tmp_path / "mlm", **sizes)
     if part == "dense":
         from sentence_transformers import SentenceTransformer, models
