@@ -86,7 +86,8 @@ class Sections(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Words of the heading, or of the section's text."""
         if self.found and not self._link:
-            self.found[-1][1 if self._heading else 2].append(data)
+            _, heading, text = self.found[-1]
+            (heading if self._heading else text).append(data)
 
 
 SECTIONS: list[tuple[str, str, str]] = []  # of all pages: address, title, text
