@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import five_texts
 import pytest
 
 from spladelite import SpladeLite
@@ -24,6 +25,12 @@ def path(tmp_path: Path) -> str:
 def db(path: str) -> Iterator[SpladeLite]:
     with SpladeLite(path) as database:
         yield database
+
+
+@pytest.fixture
+def filled(db: SpladeLite) -> SpladeLite:
+    db.add(five_texts.TEXTS, ids=five_texts.IDS, metadata=five_texts.METADATA)
+    return db
 
 
 @pytest.fixture

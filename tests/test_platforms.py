@@ -51,7 +51,7 @@ def test_what_stays_open_is_named(tmp_path: Path) -> None:
 
 def test_one_module_renames() -> None:
     package = Path(__file__).parents[1] / "spladelite"
-    renaming = ("os.replace(", "os.rename(", "shutil.move(")
+    renaming = ("os.replace(", "os.rename(", "path.rename(", "shutil.move(")
     found = {path.name for path in package.rglob("*.py") if any(name in path.read_text("utf-8") for name in renaming)}
     assert found == {"renaming.py"}
 
