@@ -11,7 +11,7 @@ help:
 	@echo "make test     lint, type-check and run every test (TORCH=1: also those that compare with torch)"
 	@echo "make torture  the full sizes of the reliability tests: a table of test, amount tried, failures (an hour or two)"
 	@echo "make cluster  real servers on this machine against a file, DATA=a BEIR folder (half an hour)"
-	@echo "make fuzz     coverage-guided fuzzing of blobs and files, SECONDS_EACH=600"
+	@echo "make fuzz     coverage-guided fuzzing of blobs, files, filters and requests, SECONDS_EACH=600"
 	@echo "make asan     the kernel with address sanitizer and bounds checks against damaged files"
 	@echo "make docs     build the documentation site into build/site"
 	@echo "make freeze   freeze a program with PyInstaller in an environment of its own, and run it"
@@ -64,9 +64,9 @@ SECONDS_EACH ?= 600
 
 fuzz: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	mkdir -p build/fuzz/blobs build/fuzz/file
-	$(BIN)/python fuzz/fuzz.py blobs build/fuzz/blobs -rss_limit_mb=8000 -max_total_time=$(SECONDS_EACH)
-	$(BIN)/python fuzz/fuzz.py file build/fuzz/file -rss_limit_mb=8000 -max_total_time=$(SECONDS_EACH)
+	for target in blobs file filters server; do \
+	    $(BIN)/python fuzz/fuzz.py $$target build/fuzz/$$target -rss_limit_mb=8000 -max_total_time=$(SECONDS_EACH) || exit 1; \
+	done
 
 asan: $(VENV)/ready-$(EXTRAS)
 	scripts/asan.sh $(BIN)/python 2000
