@@ -9,6 +9,7 @@ from pathlib import Path
 
 import five_texts
 import pytest
+import small_file
 
 from spladelite import SpladeLite
 
@@ -38,6 +39,27 @@ def small(path: str) -> Iterator[SpladeLite]:
     """A database whose segments are so small that 20 passages are sealed, merged and skipped."""
     with SpladeLite(path, tail_size=4, segment_size=16) as database:
         yield database
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A closed database of two documents."""
+    path = tmp_path / "kb.db"
+    with small_file.open_database(path) as database:
+        database.add(["w1 w2", "w2 w3"], ids=["a", "b"])
+    return path
+
+
+@pytest.fixture
+def unclosed(tmp_path: Path, file: Path) -> Path:
+    """What a killed process leaves: a file in WAL format, and its log."""
+    folder = tmp_path / "unclosed"
+    folder.mkdir()
+    with small_file.open_database(file) as database:
+        database.add("w3 w4", ids="c")
+        for name in ("kb.db", "kb.db-wal"):
+            small_file.copy_outside(file.parent / name, folder / name)
+    return folder / "kb.db"
 
 
 @pytest.fixture(scope="session")
