@@ -9,9 +9,11 @@ from pathlib import Path
 
 import five_texts
 import pytest
+import remotes
 import small_file
 
 from spladelite import SpladeLite
+from spladelite.transfer.remote import Remote
 
 # A shell starts `make test &` with SIGINT ignored, and so would be what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,3 +74,17 @@ def collections() -> Path:
             f" {folder}: set SPLADELITE_DATA to a folder of BEIR folders to run this"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[remotes.Servers]:
+    started = remotes.Servers()
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=remotes.ENGINES)
+def remote(request: pytest.FixtureRequest, running: remotes.Servers) -> Iterator[Remote]:
+    """An empty collection in each engine."""
+    with remotes.open_remote(request.param, running) as collection:
+        yield collection
