@@ -190,7 +190,7 @@ def judge(data: Path, out: Path, models: Sequence[str], only: Sequence[str]) -> 
             cells = [name, Path(model).name, f"{values.mean():.4f}", interval(gain, spread), *costs, *others]
             click.echo(f"| {' | '.join(cells)} |")
     for model, parts in differences.items():
-        gain, spread = (np.mean([part[i] for part in parts], 0) for i in (0, 1))
+        gain, spread = float(np.mean([gain for gain, _ in parts])), np.mean([spread for _, spread in parts], 0)
         click.echo(f"| mean | {Path(model).name} | | {interval(gain, spread)} | | | | | |")
 
 
