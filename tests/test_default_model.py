@@ -101,7 +101,7 @@ def test_words_and_body_are_blended_apart(tmp_path: Path) -> None:
 
 
 def test_what_chooses_counts_places() -> None:
-    dev = {"searched": [7, 8, 9], "relevant": [[9], [7, 8]]}
+    dev: dict[str, list[Any]] = {"searched": [7, 8, 9], "relevant": [[9], [7, 8]]}
     scores = np.array([[3, 2, 1], [1, 2, 0]], np.float32)
     assert default.ndcg(scores, dev) == pytest.approx((1 / np.log2(4) + 1) / 2)
     assert default.interval(0.5, default.resampled(np.full(20, 0.5))) == "+0.5000 (+0.5000 to +0.5000)"
