@@ -819,8 +819,13 @@ class SpladeLite:
     def export_rows(self, path: str | os.PathLike[str], progress: Progress = None, overwrite: bool = False) -> None:
         """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
 
-        Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
-        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
+        Tables: ``document(doc_id, id, text, metadata, length)``, ``passage(passage_id, doc_id, start_char, end_char)``,
+        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``; where the file has BM25:
+        ``word(word_id, word, documents, idf)``, ``word_posting(word_id, doc_id, frequency)`` and ``stop_word(word)``.
+        ``readme(mode, text, sql)`` has a row for each way to search. docs/sql.md shows both.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``; or this is a slim export.
         """
         from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
