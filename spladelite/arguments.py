@@ -230,6 +230,14 @@ def _short(number: int) -> str:
     return str(number) if abs(number) < 10**40 else f"of {number.bit_length()} bits"
 
 
+def file_metadata(metadata: object) -> dict[str, Any]:
+    """What callers give the documents of files: as it is stored, and without the field that tells the file."""
+    checked: dict[str, Any] = json.loads(check_metadata(metadata or {}))
+    if "file" in checked:
+        raise InvalidMetadata("metadata has a field 'file', which tells the file that a document is from; rename it")
+    return checked
+
+
 def metadata_change(metadata: object, *, merge: bool) -> Callable[[str], str]:
     """What ``update`` makes of stored metadata, JSON text both: the new, or the old with the new merged in."""
     checked = check_metadata(metadata)

@@ -21,6 +21,7 @@ from spladelite.arguments import (
     check_timeout,
     check_vector,
     content_hash,
+    file_metadata,
     id_list,
     metadata_change,
     new_documents,
@@ -658,6 +659,7 @@ class SpladeLite:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encoding: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         strict: bool = False,
         progress: Progress = None,
@@ -672,6 +674,7 @@ class SpladeLite:
             folder: read recursively; hidden files are passed over.
             include, exclude: shell patterns for names or paths inside of the folder, such as ``["*.md", "src/*"]``.
             encoding: of texts that are not UTF-8 and have no byte order mark.
+            metadata: what the metadata of every document of these files gets. What a file of one document had stays.
             dry_run: change nothing, and report what would be done; files of one document are not opened for it unless
                 their time says that they may have changed.
             strict: end at the first file that cannot be used, instead of naming it in ``problems``.
@@ -684,7 +687,7 @@ class SpladeLite:
         root = os.fspath(folder)
         if not os.path.isdir(root):
             raise NotADirectoryError(errno.ENOTDIR, "is no folder", root)
-        reading = Reading(Columns(), check_encoding(encoding), strict)
+        reading = Reading(Columns(), check_encoding(encoding), strict, metadata=file_metadata(metadata))
         return self._take(
             [root], None, Choice(include, exclude), reading, progress, readable(os.path.abspath(root)), dry_run
         )
@@ -700,6 +703,7 @@ class SpladeLite:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encoding: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         on_conflict: OnConflict = "error",
         strict: bool = False,
         progress: Progress = None,
@@ -717,7 +721,7 @@ class SpladeLite:
         """
         given = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
         columns = Columns(text_column, id_column, check_types(types))
-        reading = Reading(columns, check_encoding(encoding), strict, on_conflict)
+        reading = Reading(columns, check_encoding(encoding), strict, on_conflict, file_metadata(metadata))
         return self._take(given, format, Choice(include, exclude), reading, progress, None, False)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
