@@ -103,7 +103,7 @@ _TEMPLATE = """
 {% endif %}
 {% for hit in hits %}
 <article class="splade-hit">
-  <h3>{{ hit.rank }}. <a href="{{ hit.row }}">{{ hit.id }}</a></h3>
+  <h3>{{ hit.rank }}. <a href="{{ hit.row }}">{{ hit.id }}</a>{% if hit.place %} · {{ hit.place }}{% endif %}</h3>
   <p>{{ marked(hit.passage) }}</p>
   <p class="splade-small">score {{ "%.3f"|format(hit.score) }} · <a href="{{ hit.why }}">why?</a>
   {%- for key, value in hit.metadata %} · {{ key }}: {{ value }}{% endfor %}</p>
@@ -295,8 +295,10 @@ def _context(
                 "rank": rank,
                 "id": hit["id"],
                 "score": hit["score"],
+                "place": hit["place"],
                 "passage": _parts(hit["passage"]),
-                "metadata": [(key, _text(value)) for key, value in hit["metadata"].items()],
+                # Where a file is, the id says.
+                "metadata": [(key, _text(value)) for key, value in hit["metadata"].items() if key != "file"],
                 "why": address(why=hit["id"]),
                 "row": f"{document}?{urlencode({'id__exact': hit['id']})}",
             }

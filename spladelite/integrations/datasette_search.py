@@ -31,6 +31,7 @@ def search(db: SpladeLite, question: str, k: int, where: dict[str, Any]) -> list
             "id": hit.id,
             "score": hit.score,
             "relevance": hit.relevance,
+            "place": hit.place,
             "passage": db.highlight(hit, *MARKS),
             "metadata": hit.metadata,
         }

@@ -151,6 +151,18 @@ def test_what_documents_hold_is_shown_as_text(site: str) -> None:
         assert "<script>window" not in page
 
 
+def test_documents_from_files_show_their_place(path: str, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "cars.md").write_text("# Engines\n\nThe engine does not start.\n")
+    with SpladeLite(path) as db:
+        db.sync(tmp_path / "notes", metadata={"topic": "cars"})
+    with datasette(path) as (site, _):
+        page = read(f"{site}/-/splade/kb", q="engine")
+    assert "cars.md</a> · Engines</h3>" in page
+    assert "topic: cars" in page
+    assert "hash" not in page
+
+
 def test_errors_and_files_of_others(site: str) -> None:
     with pytest.raises(HTTPError, match="400") as refused:
         read(f"{site}/-/splade/kb.json", q="engine", f=['a"b=1'])
