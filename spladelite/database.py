@@ -241,7 +241,7 @@ class SpladeLite:
         text: bool = True,
         diversity: float = 0.0,
     ) -> list[list[Hit]]:
-        """:meth:`search` for many queries in one state of the file, on all cores; one list of hits a query, in order."""
+        """:meth:`search` for many queries in one state of the file, on all cores; a list of hits for each, in order."""
         request = check_request(
             k=k,
             where=where,
