@@ -24,9 +24,9 @@ import subprocess
 import sys
 import venv
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from engines import ENGINES, Data
@@ -37,7 +37,8 @@ MIN_WEIGHT = 0.3
 QUESTIONS = 500
 COPY_STEP = 10_007
 TURN = 10  # queries that an engine answers before the next one
-SLOW = 30  # queries for engines that take a tenth of a second
+SLOW_ENGINES = ("sql-rows",)  # they take a tenth of a second
+SLOW = 30  # queries for them
 
 
 def environment(work: Path) -> Path:
@@ -143,6 +144,14 @@ def recall(found: list[list[int]], k: int, right: list[dict[int, set[int]]]) -> 
     return float(np.mean(shares))
 
 
+class Answers(NamedTuple):
+    """ms by the clock and of processor time, and what was found, for each of some queries."""
+
+    wall: list[float]
+    processor: list[float]
+    found: list[list[int]]
+
+
 class Server:
     """An engine in a process of its own, which answers queries and times itself."""
 
@@ -162,17 +171,16 @@ class Server:
             raise RuntimeError(f"{self.name} did not open")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
 
-    def ask(self, k: int, first: int, last: int) -> tuple[list[float], list[float], list[list[int]]]:
-        """ms by the clock and of processor time, and what was found, for each of these queries."""
+    def ask(self, k: int, first: int, last: int) -> Answers:
+        """Run the queries from ``first`` to before ``last``."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([k, first, last]) + "\n")
         self.process.stdin.flush()
-        wall, processor, found = json.loads(self._read())
-        return wall, processor, found
+        return Answers(*json.loads(self._read()))
 
     def peak_megabytes(self) -> float:
         """Its peak memory so far; it answers no more after that."""
@@ -204,31 +212,28 @@ def measure(
     """Search with several engines in turns: a first pass with the first of ``counts``, then one with each."""
     results = {name: build(python, folder, name) for name in names}
     passes = [("first", counts[0]), *((str(k), k) for k in counts)]
-    for group in ([n for n in names if not is_slow(n)], [n for n in names if is_slow(n)]):
-        servers = [Server(python, folder, name).__enter__() for name in group]
-        try:
+    for slow in (False, True):
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(Server(python, folder, name)) for name in names if (name in SLOW_ENGINES) == slow
+            ]
             for label, k in passes:
-                times: dict[str, list[tuple[list[float], list[float], list[list[int]]]]] = {name: [] for name in group}
-                for turn, first in enumerate(range(0, timed if group and not is_slow(group[0]) else SLOW, TURN)):
+                answers = {server.name: Answers([], [], []) for server in servers}
+                for turn, first in enumerate(range(0, SLOW if slow else timed, TURN)):
                     for i in range(len(servers)):
                         server = servers[(turn + i) % len(servers)]
-                        times[server.name].append(server.ask(k, first, first + TURN))
-                for name, answers in times.items():
-                    wall, processor, found = (sum((list(a[j]) for a in answers), []) for j in range(3))
+                        kept, more = answers[server.name], server.ask(k, first, first + TURN)
+                        kept.wall.extend(more.wall)
+                        kept.processor.extend(more.processor)
+                        kept.found.extend(more.found)
+                for name, (wall, processor, found) in answers.items():
                     result = results[name]
                     result[f"p50_{label}"], result[f"p99_{label}"] = np.percentile(wall, [50, 99]).tolist()
                     result[f"cpu50_{label}"], result[f"cpu99_{label}"] = np.percentile(processor, [50, 99]).tolist()
                     result[f"found_{label}"] = found
             for server in servers:
                 results[server.name]["peak_mb"] = server.peak_megabytes()
-        finally:
-            for server in servers:
-                server.__exit__(None, None, None)
     return results
-
-
-def is_slow(name: str) -> bool:
-    return bool(getattr(ENGINES[name], "slow", False))
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

@@ -243,7 +243,6 @@ class SqlRows:
     """One row a posting in plain SQLite: the definition of the right answer."""
 
     index = "sql-rows"
-    slow = True
 
     def build(self, data: Data, folder: Path) -> None:
         indptr, terms, weights = data.csr("documents")
