@@ -251,7 +251,7 @@ class SpladeLite:
         diversity: float = 0.0,
         dense: ArrayLike | None = None,
     ) -> list[list[Hit]]:
-        """:meth:`search` for many queries, on all cores; one list of hits a query, in order.
+        """:meth:`search` for many queries in one state of the file, on all cores; a list of hits for each, in order.
 
         ``dense`` is one vector a query, ``(N, D)``.
         """

@@ -301,9 +301,8 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
         ranked: for each query what was found.
         text: whether the hits have their texts; without, no text is read, and no checksum of a document compared.
     """
-    wanted = np.sort(np.concatenate([np.empty(0, np.int64), *(found.passage_ids for found in ranked)]))
-    wanted = wanted[np.diff(wanted, prepend=wanted[:1] - 1) > 0]  # ascending: neighbours in pages
-    if not len(wanted):
+    wanted = sorted({id for found in ranked for id in found.passage_ids.tolist()})  # ascending: neighbours in pages
+    if not wanted:
         return [[] for _ in ranked]
     if text:
         documents = _read_documents(connection, wanted)
@@ -313,7 +312,7 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
             if passages == 1
         }
         if len(found) < len(wanted):
-            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
+            found |= _read_parts(connection, [id for id in wanted if id not in found], documents)
     else:
         found = {columns[0]: columns[1:] for columns in connection.execute(_WITHOUT_TEXT, (int_array(wanted),))}
     if len(found) < len(wanted):

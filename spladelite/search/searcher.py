@@ -201,17 +201,15 @@ class TopK(Generic[T]):
         snapshot, of_splade = self._snapshot, len(self._weights)
         by_segment: list[Sequence[bytes]] = list(zip(*lists, strict=True)) if snapshot.segments else []
         by_segment += [part.lists(self._terms, self._pick) for part in snapshot.tail]
-        found = TermLists([], self._weights, [], [])
+        splade, words = [], []
         for segment, of_segment in zip(snapshot.all_segments, by_segment, strict=True):
             allowed = self._allowed.get(segment.segment_id)
             if of_splade:
-                found.splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
+                splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
             if self._words:
-                norms = snapshot.norms(segment)
-                found.words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], norms))
-        if not self._words:
-            return found
-        return replace(found, word_weights=snapshot.word_weights(self._words, [part.lists for part in found.words]))
+                words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], snapshot.norms(segment)))
+        word_weights = snapshot.word_weights(self._words, [part.lists for part in words]) if words else ()
+        return TermLists(splade, self._weights, words, word_weights)
 
 
 class Searcher:
