@@ -725,6 +725,14 @@ def test_a_terminal_that_has_not_every_character(encoding: str) -> None:
 
 
 @pytest.mark.usefixtures("notes")
+def test_a_file_with_dense_vectors_of_a_python_program() -> None:
+    with SpladeLite("own.db", dense=3) as db:
+        db.add("The engine is cold.", ids="x", dense=[1, 0, 0])
+    assert run_json("search", "own.db", "engine")[0]["id"] == "x"
+    for command in (["search", "own.db", "engine", "--mode", "dense"], ["add", "own.db", "faq.jsonl", "--strict"]):
+        fails(3, r"Python's add\(dense=\.\.\.\) and search\(dense=", *command)
+
+
 def test_a_reader_that_goes_away_is_no_empty_result() -> None:
     with SpladeLite("kb.db") as db:
         db.add([f"line {i} of many about engines" for i in range(3000)])
