@@ -8,7 +8,8 @@ comma := ,
 
 help:
 	@echo "make demo     index the standard library's docstrings and ask questions about them"
-	@echo "make test     lint, type-check and run every test (TORCH=1: also those that compare with torch)"
+	@echo "make test     lint, type-check and run every test (TORCH=1: also those that compare with torch;"
+	@echo "              INTEGRATIONS=1: also the suites of LangChain, Haystack and others)"
 	@echo "make torture  the full sizes of the reliability tests: a table of test, amount tried, failures (an hour or two)"
 	@echo "make cluster  real servers on this machine against a file, DATA=a BEIR folder (half an hour)"
 	@echo "make fuzz     coverage-guided fuzzing of blobs, files, filters and requests, SECONDS_EACH=600"
@@ -24,7 +25,7 @@ help:
 	@.venv-demo/bin/pip install --quiet --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)
+EXTRAS := dev$(if $(TORCH),$(comma)dev-torch)$(if $(INTEGRATIONS),$(comma)dev-integrations)
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -38,7 +39,7 @@ test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 docs: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import five_texts
 import pytest
+import remotes
+import small_file
 
 from spladelite import SpladeLite
+from spladelite.transfer.remote import Remote
 
 # A shell starts `make test &` with SIGINT ignored, and so would be what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,6 +43,27 @@ def small(path: str) -> Iterator[SpladeLite]:
         yield database
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A closed database of two documents."""
+    path = tmp_path / "kb.db"
+    with small_file.open_database(path) as database:
+        database.add(["w1 w2", "w2 w3"], ids=["a", "b"])
+    return path
+
+
+@pytest.fixture
+def unclosed(tmp_path: Path, file: Path) -> Path:
+    """What a killed process leaves: a file in WAL format, and its log."""
+    folder = tmp_path / "unclosed"
+    folder.mkdir()
+    with small_file.open_database(file) as database:
+        database.add("w3 w4", ids="c")
+        for name in ("kb.db", "kb.db-wal"):
+            small_file.copy_outside(file.parent / name, folder / name)
+    return folder / "kb.db"
+
+
 @pytest.fixture(scope="session")
 def collections() -> Path:
     """The folder of test collections in BEIR layout; tests that need it are skipped where it is not."""
@@ -50,3 +74,17 @@ def collections() -> Path:
             f" {folder}: set SPLADELITE_DATA to a folder of BEIR folders to run this"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[remotes.Servers]:
+    started = remotes.Servers()
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=remotes.ENGINES)
+def remote(request: pytest.FixtureRequest, running: remotes.Servers) -> Iterator[Remote]:
+    """An empty collection in each engine."""
+    with remotes.open_remote(request.param, running) as collection:
+        yield collection

@@ -14,6 +14,7 @@ from five_texts import METADATA, TEXTS
 
 import spladelite
 from spladelite import SpladeLite
+from spladelite.documents import table
 from spladelite.search import run
 
 
@@ -177,7 +178,7 @@ def test_many_queries_see_one_state(
     filled: SpladeLite, path: str, mode: str, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "usable_processors", lambda: cores)
-    read_hits = run.table.read_hits
+    read_hits = table.read_hits
     with SpladeLite(path) as other:
 
         def then_add(*arguments: Any) -> Any:
@@ -185,7 +186,7 @@ def test_many_queries_see_one_state(
             other.add("a car crash", ids=f"new {len(other)}", progress=False)
             return hits
 
-        monkeypatch.setattr(run.table, "read_hits", then_add)
+        monkeypatch.setattr(table, "read_hits", then_add)
         for before in (len(filled), None):
             many = filled.search_many(["car crash"] * 20, k=50, mode=mode, timeout=60)
             assert many == [many[0]] * 20
@@ -199,7 +200,7 @@ def test_many_queries_begin_again_after_a_commit_between_their_transactions(
 ) -> None:
     monkeypatch.setattr(run, "usable_processors", lambda: 3)
     unmoved = run._unmoved
-    begun = []
+    begun: list[object] = []
     with SpladeLite(path) as other:
 
         @contextmanager

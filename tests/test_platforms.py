@@ -136,12 +136,11 @@ def test_tests_that_interrupt_also_do_where_interrupts_are_ignored() -> None:
         "no:cacheprovider",
         "-k",
         "ctrl_c",
-        "test_reliability_files.py",
     ]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         child = subprocess.Popen(
-            [*command, "test_reliability_files.py"],
+            [*command, "test_interruption.py"],
             cwd=tests,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

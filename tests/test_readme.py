@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ELSEWHERE = {"scale"}  # needs a server, which tests/test_transfer.py has
+ELSEWHERE = {"scale"}  # needs a server, which tests/test_move.py has
 NEEDS = {  # the framework that a page's code imports
     "langchain": "langchain_core",
     "haystack": "haystack",
     "llamaindex": "llama_index",
     "mcp": "mcp",
+    "datasette": "datasette",
 }
 
 
@@ -32,7 +33,7 @@ def assert_alike(printed: str, written: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page.stem in ELSEWHERE:
-        pytest.skip("tests/test_transfer.py runs this page")
+        pytest.skip("tests/test_move.py runs this page")
     if page.stem in NEEDS:
         pytest.importorskip(NEEDS[page.stem])
     monkeypatch.chdir(tmp_path)

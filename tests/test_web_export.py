@@ -477,6 +477,19 @@ def test_the_page_searches_explains_and_filters(page: Any, site: Path) -> None:
         assert page.get_by_role("searchbox").input_value() == "bread to cut"
 
 
+def test_what_is_typed_while_the_page_loads_is_searched(page: Any, site: Path) -> None:
+    held: list[Any] = []
+    page.route("**/database.json", lambda route: held.append(route))
+    with host(site) as address:
+        page.goto(address)
+        page.get_by_role("searchbox", name="Search").fill("bread to cut")
+        while not held:
+            page.wait_for_timeout(10)
+        held.pop().continue_()
+        page.locator("#hits li").first.wait_for()
+        assert page.get_by_role("searchbox").input_value() == "bread to cut"
+
+
 def test_what_documents_say_is_shown_as_text(page: Any, site: Path) -> None:
     with host(site) as address:
         page.goto(f"{address}?q=html+injection+browsers")

@@ -236,6 +236,11 @@ class Analyzer:
             for start, end, word in self._places(match[0], in_query=False):
                 yield match.start() + start, match.start() + end, term_id(word)
 
+    def words(self, text: str) -> Iterator[str]:
+        """The words of a document as they are hashed, each as often as it is there."""
+        for match in _chunks(text).finditer(text):
+            yield from self.words_of(match[0], in_query=False)
+
     def words_of(self, chunk: str, in_query: bool) -> list[str]:
         """The words of a chunk as they are hashed."""
         return [word for _, _, word in self._places(chunk, in_query)]

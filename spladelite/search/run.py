@@ -136,9 +136,9 @@ def _encode_many(
     index: OpenIndex, request: Request, queries: Sequence[QueryInput]
 ) -> tuple[tuple[str, ...], list[EncodedQuery]]:
     vectors = all(isinstance(query, Mapping) for query in queries)
-    parts = request.parts(index.models.meta.layout, vectors)
+    parts = request.parts(index.models.meta.layout, index.models.dense.encodes, vectors)
     try:
-        return parts, encode_queries(queries, parts, request.encoder, index.models)
+        return parts, encode_queries(queries, parts, request.encoder, index.models, request.dense)
     except ModelError:
         # The model that this handle knows cannot be loaded; the file may have moved to another since.
         with index.connections.read() as connection:

@@ -28,7 +28,7 @@ from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
 from spladelite.index.buckets import bucket_id
-from spladelite.index.kernels import top_k_many
+from spladelite.index.kernels import top_k_many, warn_if_slow
 from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.segments import checked_bucket, checked_postings
@@ -241,6 +241,7 @@ class Searcher:
         if getattr(self._local, "version", None) != version:
             self._local.snapshot = read_snapshot(connection, self._segments, getattr(self._local, "snapshot", None))
             self._local.version = version
+            warn_if_slow(sum(len(segment) for segment in self._local.snapshot.all_segments))
         return View(connection, self._local.snapshot)
 
     def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:

@@ -41,7 +41,7 @@ async function start() {
   $("filters").addEventListener("toggle", () => offer(fields), { once: true });
   $("about").textContent = `${db.documents.toLocaleString()} documents, searched in this browser by SpladeLite (${db.contents.model}).`;
   for (const note of db.contents.notes) console.info(note);
-  $("query").value = asked.get("q") ?? "";
+  $("query").value ||= asked.get("q") ?? ""; // unless something was typed while this loaded
   $("keep").hidden = !globalThis.caches;
   $("keep").addEventListener("click", keep);
   $("form").addEventListener("submit", (event) => {
