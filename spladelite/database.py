@@ -187,19 +187,17 @@ class SpladeLite:
             min_score: leave out documents that score less.
             encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
             mode: ``"splade"``, ``"bm25"`` or ``"dense"`` for the exact k best by one part; None or ``"hybrid"`` for
-                all that the file has, fused. A hybrid takes the best 200 documents of each part, or k if that is more,
-                and fuses the exact scores that every part gives them.
+                all that the file has, fused: the exact k best by the weighted sum of the scores that every part gives.
             weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
                 by the query's length, see :func:`spladelite.search.fusion.default_weights`.
             fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
-                weighted reciprocal ranks.
+                weighted reciprocal ranks among the best 200 documents of each part, or k if that is more.
             rerank: a function of the query and a list of passages that returns a score for each, such as a
                 cross-encoder's; the hits are ordered by it and show it as their score.
             rerank_top: how many hits are found for it, or k if that is more.
             timeout: seconds after which SQLite's part of the search (filter, posting lists, documents) is ended.
             where_sql: a SQL condition that must hold as well as the dict ``where``.
-            offset: how many of the best are passed over: the second page of 10 is ``k=10, offset=10``. Pages of a
-                hybrid agree with each other up to the 200 documents of each part that are fused.
+            offset: how many of the best are passed over: the second page of 10 is ``k=10, offset=10``.
             text: whether hits have their texts; False leaves ``text`` empty and reads none.
             diversity: from 0, the plain ranking, to 1: how much a hit is to differ from those above it (maximal
                 marginal relevance among the best ``5 k``, at least 50, by their stored vectors).

@@ -258,7 +258,10 @@ class FileModels:
         Raises:
             ModelMismatch: it has moved, and this handle was opened with ``model=``.
         """
+        if meta is self._meta:
+            return True
         if meta == self._meta:
+            self._meta = meta  # which the next search finds to be the same object
             return True
         self.sparse.belongs_to(meta, self._path)
         self._meta = meta

@@ -62,7 +62,7 @@ class Candidates:
 
 def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query) -> Result:
     """The passages to show of the best documents, and the documents' scores."""
-    if request.fusion == "convex":
+    if request.matching is not None and request.fusion == "convex":
         found = filter_best(view, request, lambda other: rank(searcher, view, other, parts, query))
         if found is not None:
             return found
@@ -148,7 +148,7 @@ def _candidates(
 
     def rank_lists(lists: TermLists) -> Candidates:
         if request.weights is None:
-            lists = replace(lists, splade=_readable(view.snapshot, lists.splade))
+            lists = lists._replace(splade=_readable(view.snapshot, lists.splade))
         depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
         while True:
             found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)

@@ -65,6 +65,8 @@ class Query:
 
     def marks(self) -> dict[int, float]:
         """What ``highlight`` marks, by term id: SPLADE's terms by weight; words alike, as much as the strongest."""
+        if not self.words:
+            return dict(self.weights)
         strongest = max((weight for _, weight in self.weights), default=1.0)
         return dict(self.weights) | dict.fromkeys(self.word_ids, strongest)
 
@@ -92,6 +94,9 @@ def encode_queries(
             raise WrongType(f"the query is of type {type(query).__name__}; give a str or {{term_id: weight}}")
         elif tuple(parts) != ("splade",):
             raise WrongType(f"the query is of type {type(query).__name__}; BM25 and dense search need a text")
+    if not any(isinstance(query, str) for query in queries):
+        size = models.meta.layout.vocabulary_size
+        return [EncodedQuery("", _pairs(*check_vector(query, size, "the query"))) for query in queries]
     texts = [query if isinstance(query, str) else "" for query in queries]
     asked = [i for i, text in enumerate(texts) if text.strip()]
     weights: list[QueryWeights | None] = [() for _ in queries]

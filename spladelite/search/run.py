@@ -149,7 +149,8 @@ def _encode_many(
 
 @contextmanager
 def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
-    with index.view(timeout) as view:
+    with index.connections.read(timeout) as connection:
+        view = index.searcher.view(connection)
         if not index.models.follow(view.snapshot.meta):
             raise _Moved
         yield view

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import apsw
 import numpy as np
@@ -72,8 +72,7 @@ def picker(terms: Sequence[int]) -> Picker:
     return itemgetter(*terms)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TermLists:
+class TermLists(NamedTuple):
     """The posting lists of a query, ready for the kernels: one part a segment of ``Snapshot.all_segments``, in order.
 
     Attributes:
