@@ -1,27 +1,32 @@
-"""Search engines for learned sparse vectors, side by side.
+"""Search engines for learned sparse vectors and for words, side by side.
 
-    python benchmarks/engine.py --data DATA --work FOLDER [--copies 10] [--engines spladelite qdrant-edge ...]
+    python benchmarks/engine.py --data DATA --work FOLDER [--passages 1000000] [--engines spladelite qdrant-edge ...]
 
-``DATA`` holds the folders ``wiki-100k``, ``wikiqa`` and ``xquad-en`` (BEIR layout). Under ``FOLDER``, which belongs
-outside of the repository, the first run makes an environment with the peers, encodes the passages and the queries
-with the default model, and drops the weights below 0.3; later runs find all that. Then each engine is built and
-searched in processes of its own, with the same vectors, one thread, pinned to one core. Times include the Python call.
+``DATA`` holds the folders ``wiki-100k`` (BEIR layout) and ``questions`` (``questions.jsonl.gz``, one ``query`` a line).
+Under ``FOLDER``, which belongs outside of the repository, the first run makes an environment with the peers, encodes
+passages and questions with the default model, and drops the weights below 0.3 (``--all-weights``: none); later runs
+find all that. Each engine is built and searched in processes of its own, with the same vectors and texts, one thread,
+all pinned to one core. They answer in turns of ten queries, so that what else the machine does meets all alike. Times
+include the Python call. The first pass is that of a new process: the operating system has the files in its memory.
 
 Recall is against the exact ranking of the float32 vectors; passages that tie with the k-th count as right.
-``--copies`` repeats the passages, each copy rotated and its weights a little smaller, so that scores do not tie.
+More passages than there are repeat them, each copy rotated and its weights a little smaller, so that scores do not tie.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from engines import ENGINES, Data
@@ -29,7 +34,11 @@ from engines import ENGINES, Data
 HERE = Path(__file__).resolve().parent
 COUNTS = (10, 100, 1000)
 MIN_WEIGHT = 0.3
+QUESTIONS = 500
 COPY_STEP = 10_007
+TURN = 10  # queries that an engine answers before the next one
+SLOW_ENGINES = ("sql-rows",)  # they take a tenth of a second
+SLOW = 30  # queries for them
 
 
 def environment(work: Path) -> Path:
@@ -44,49 +53,63 @@ def environment(work: Path) -> Path:
     return python
 
 
-def prepare(data: Path, work: Path, copies: int) -> Path:
-    """Vectors and texts of ``copies`` times the passages, in a folder of their own."""
-    folder = work / f"x{copies}"
+def run_in_environment(work: Path) -> None:
+    """Go on with the Python of :func:`environment`."""
+    python = environment(work)
+    if Path(sys.executable) != python:
+        os.execv(python, [str(python), *sys.argv])
+
+
+def prepare(data: Path, work: Path, passages: int, all_weights: bool = False) -> Path:
+    """Vectors and texts of that many passages, in a folder of their own."""
+    folder = work / (f"{passages}-all" if all_weights else str(passages))
     if (folder / "complete").exists():
         return folder
+    source = work / "encoded"
+    if not (source / "complete").exists():
+        source.mkdir(parents=True, exist_ok=True)
+        encode(data, source)
+        (source / "complete").touch()
     folder.mkdir(parents=True, exist_ok=True)
-    if copies > 1:
-        repeat(prepare(data, work, 1), folder, copies)
-    else:
-        encode(data, folder)
+    for name in ("queries.npz", "query_texts.json"):
+        shutil.copy(source / name, folder)
+    repeat(Data(source), folder, passages, 0 if all_weights else MIN_WEIGHT)
     (folder / "complete").touch()
     return folder
 
 
 def encode(data: Path, folder: Path) -> None:
     from spladelite.encoders.registry import load_encoder
-    from spladelite.evaluation.beir import read_corpus, read_queries
-    from spladelite.index.quantize import drop_small_weights
+    from spladelite.evaluation.beir import read_corpus
 
     encoder = load_encoder()
-    queries = [text for name in ("wikiqa", "xquad-en") for text in read_queries(data / name).values()]
-    np.random.default_rng(0).shuffle(queries)
+    with gzip.open(data / "questions" / "questions.jsonl.gz", "rt") as lines:
+        questions = [json.loads(line)["query"] for line in lines]
+    np.random.default_rng(0).shuffle(questions)
     texts = [text for _, text in read_corpus(data / "wiki-100k")]
-    for name, file, vectors in (
-        ("queries", "query_texts", encoder.encode_queries(queries)),
-        ("documents", "texts", drop_small_weights(encoder.encode_documents(texts), MIN_WEIGHT)),
+    for name, file, some, encoded in (
+        ("queries", "query_texts", questions[:QUESTIONS], encoder.encode_queries),
+        ("documents", "texts", texts, encoder.encode_documents),
     ):
+        vectors = encoded(some)
         np.savez(folder / f"{name}.npz", indptr=vectors.indptr, terms=vectors.terms, weights=vectors.weights)
-        (folder / f"{file}.json").write_text(json.dumps(queries if name == "queries" else texts))
+        (folder / f"{file}.json").write_text(json.dumps(some))
 
 
-def repeat(source: Path, folder: Path, copies: int) -> None:
-    for name in ("queries.npz", "query_texts.json"):
-        shutil.copy(source / name, folder)
-    rows, texts = Data(source).rows("documents"), Data(source).texts()
-    order = np.concatenate([(np.arange(len(rows)) + copy * COPY_STEP) % len(rows) for copy in range(copies)]).tolist()
-    shrink = np.repeat(1 - np.arange(copies, dtype=np.float32) / 100, len(rows))
+def repeat(source: Data, folder: Path, passages: int, min_weight: float) -> None:
+    """The first so many passages, or copies of them all, without the weights below ``min_weight``."""
+    rows = [
+        (terms[kept], weights[kept]) for terms, weights in source.rows("documents") for kept in [weights >= min_weight]
+    ]
+    texts, numbers = source.texts(), np.arange(passages)
+    copies = numbers // len(rows)
+    order = ((numbers + copies * COPY_STEP) % len(rows)).tolist()
     lengths = np.array([len(rows[i][0]) for i in order])
     np.savez(
         folder / "documents.npz",
         indptr=np.concatenate(([0], np.cumsum(lengths))),
         terms=np.concatenate([rows[i][0] for i in order]),
-        weights=np.concatenate([rows[i][1] for i in order]) * np.repeat(shrink, lengths),
+        weights=np.concatenate([rows[i][1] for i in order]) * np.repeat(1 - copies.astype(np.float32) / 100, lengths),
     )
     (folder / "texts.json").write_text(json.dumps([texts[i] for i in order]))
 
@@ -112,8 +135,7 @@ def exact(folder: Path, timed: int) -> list[dict[int, set[int]]]:
     return result
 
 
-def recall(folder: Path, name: str, k: int, right: list[dict[int, set[int]]]) -> float:
-    found: list[list[int]] = json.loads((folder / f"{name}.{k}.json").read_text())
+def recall(found: list[list[int]], k: int, right: list[dict[int, set[int]]]) -> float:
     shares = [
         len(set(numbers) & wanted[k]) / min(k, len(wanted[k]))
         for numbers, wanted in zip(found, right, strict=False)
@@ -122,22 +144,96 @@ def recall(folder: Path, name: str, k: int, right: list[dict[int, set[int]]]) ->
     return float(np.mean(shares))
 
 
-def measure(python: Path, folder: Path, name: str, timed: int) -> dict[str, Any]:
-    """Build one engine (its figures are kept for later runs) and search it."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+class Answers(NamedTuple):
+    """ms by the clock and of processor time, and what was found, for each of some queries."""
 
-    def process(action: str, *arguments: str) -> dict[str, Any]:
-        command = [str(python), str(HERE / "engines.py"), action, name, str(folder), *arguments]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | threads)
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return answer
+    wall: list[float]
+    processor: list[float]
+    found: list[list[int]]
 
-    built = folder / f"{name}.build.json"
+
+class Server:
+    """An engine in a process of its own, which answers queries and times itself."""
+
+    def __init__(self, python: Path | str, folder: Path, name: str) -> None:
+        threads = dict.fromkeys(("OMP", "RAYON", "NUMBA", "OPENBLAS"), "1")
+        self.name = name
+        self.process = subprocess.Popen(
+            [str(python), str(HERE / "engines.py"), "search", name, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {f"{library}_NUM_THREADS": one for library, one in threads.items()},
+        )
+
+    def __enter__(self) -> Server:
+        if self._read() != "ready\n":
+            raise RuntimeError(f"{self.name} did not open")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, k: int, first: int, last: int) -> Answers:
+        """Run the queries from ``first`` to before ``last``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([k, first, last]) + "\n")
+        self.process.stdin.flush()
+        return Answers(*json.loads(self._read()))
+
+    def peak_megabytes(self) -> float:
+        """Its peak memory so far; it answers no more after that."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return float(self._read())
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+
+def build(python: Path | str, folder: Path, name: str) -> dict[str, Any]:
+    """Build an engine's index, if it is not there; its figures."""
+    index = ENGINES[name].index
+    built = folder / f"{index}.build.json"
     if not built.exists():
-        shutil.rmtree(folder / name, ignore_errors=True)
-        built.write_text(json.dumps(process("build")))
+        shutil.rmtree(folder / index, ignore_errors=True)
+        command = [str(python), str(HERE / "engines.py"), "build", name, str(folder)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        built.write_text(done.stdout.splitlines()[-1])
     figures: dict[str, Any] = json.loads(built.read_text())
-    return figures | process("search", json.dumps(COUNTS), str(timed))
+    return figures
+
+
+def measure(
+    python: Path | str, folder: Path, names: Sequence[str], timed: int, counts: Sequence[int] = COUNTS
+) -> dict[str, dict[str, Any]]:
+    """Search with several engines in turns: a first pass with the first of ``counts``, then one with each."""
+    results = {name: build(python, folder, name) for name in names}
+    passes = [("first", counts[0]), *((str(k), k) for k in counts)]
+    for slow in (False, True):
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(Server(python, folder, name)) for name in names if (name in SLOW_ENGINES) == slow
+            ]
+            for label, k in passes:
+                answers = {server.name: Answers([], [], []) for server in servers}
+                for turn, first in enumerate(range(0, SLOW if slow else timed, TURN)):
+                    for i in range(len(servers)):
+                        server = servers[(turn + i) % len(servers)]
+                        kept, more = answers[server.name], server.ask(k, first, first + TURN)
+                        kept.wall.extend(more.wall)
+                        kept.processor.extend(more.processor)
+                        kept.found.extend(more.found)
+                for name, (wall, processor, found) in answers.items():
+                    result = results[name]
+                    result[f"p50_{label}"], result[f"p99_{label}"] = np.percentile(wall, [50, 99]).tolist()
+                    result[f"cpu50_{label}"], result[f"cpu99_{label}"] = np.percentile(processor, [50, 99]).tolist()
+                    result[f"found_{label}"] = found
+            for server in servers:
+                results[server.name]["peak_mb"] = server.peak_megabytes()
+    return results
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -154,7 +250,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     for name, r in results.items():
         cells = [
             name,
-            f"{r['first_pass']:.3f}",
+            f"{r['p50_first']:.3f}",
             *(f"{r[f'p50_{k}']:.3f} / {r[f'p99_{k}']:.3f}" for k in COUNTS),
             *("–" if r[f"recall_{k}"] is None else f"{r[f'recall_{k}']:.3f}" for k in COUNTS),
             f"{r['build_s']:.1f}",
@@ -175,7 +271,7 @@ def plot(results: dict[str, dict[str, Any]], path: Path, title: str) -> None:
             np.arange(len(results)) + i * width, [r[f"p50_{k}"] for r in results.values()], width, label=f"k = {k}"
         )
     axes.set(yscale="log", ylabel="ms a query (p50), one thread", title=title)
-    axes.set_xticks(np.arange(len(results)) + width, list(results), rotation=20)
+    axes.set_xticks(np.arange(len(results)) + width, list(results), rotation=30, ha="right")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)
@@ -185,25 +281,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--queries", type=int, default=500, help="queries that are timed")
+    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--all-weights", action="store_true", help="those below 0.3 too")
+    parser.add_argument("--queries", type=int, default=300, help="questions that are timed, at most 500")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    python = environment(work)
-    if Path(sys.executable) != python:
-        os.execv(python, [str(python), *sys.argv])
-    folder = prepare(arguments.data, work, arguments.copies)
+    run_in_environment(work)
+    folder = prepare(arguments.data, work, arguments.passages, arguments.all_weights)
     right = exact(folder, arguments.queries)
-    results: dict[str, dict[str, Any]] = {}
-    for name in arguments.engines:
-        results[name] = result = measure(python, folder, name, arguments.queries)
+    results = measure(sys.executable, folder, arguments.engines, arguments.queries)
+    for name, result in results.items():
         for k in COUNTS:
-            lexical = getattr(ENGINES[name], "lexical", False)
-            result[f"recall_{k}"] = None if lexical else recall(folder, name, k, right)
+            found = result.pop(f"found_{k}")
+            exact_one = getattr(ENGINES[name], "ranks_vectors", True)
+            result[f"recall_{k}"] = recall(found, k, right) if exact_one else None
+        del result["found_first"]
         print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1))
-    plot(results, folder / "results.svg", f"{arguments.copies * 100}k passages")
+    plot(results, folder / "results.svg", f"{arguments.passages:,} passages")
     print(table(results))
 
 

@@ -1,9 +1,10 @@
-"""The engines that ``benchmarks/engine.py`` compares, each behind the same four functions, and the process that runs
-one of them: ``python engines.py build|search NAME FOLDER``, one line of JSON as the answer.
+"""The engines that ``benchmarks/engine.py`` compares, each behind the same two functions, and the process that runs
+one of them: ``python engines.py build|search NAME FOLDER``. Building answers with one line of JSON; searching with one
+for each line that it is given, ``[k, first, last]``: the times of these queries, and what they found.
 
 ``FOLDER`` holds what ``engine.py`` prepared: ``documents.npz``, ``queries.npz`` (CSR vectors), ``texts.json`` and
-``query_texts.json``. Every engine keeps its index under ``FOLDER/NAME``. Building and searching are two processes, so
-that the peak memory of searching is not that of building.
+``query_texts.json``. Every index is a folder in it. Building and searching are two processes, so that the peak memory
+of searching is not that of building.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +49,19 @@ class Data:
 
 
 class SpladeLiteEngine:
-    """This project, through its public API, from the file."""
+    """This project, through its public API, from the file; hits have their texts.
+
+    Args:
+        options: of ``search``.
+        vectors: whether the queries are given as vectors, or as texts.
+    """
+
+    index = "spladelite"
+
+    def __init__(self, vectors: bool = False, **options: Any) -> None:
+        self.vectors = vectors
+        self.options = options
+        self.ranks_vectors = vectors
 
     def build(self, data: Data, folder: Path) -> None:
         from spladelite import SpladeLite
@@ -60,12 +75,20 @@ class SpladeLiteEngine:
         from spladelite import SpladeLite
 
         db = SpladeLite(folder / "kb.db", read_only=True)
-        queries = [dict(zip(terms.tolist(), weights.tolist(), strict=True)) for terms, weights in data.rows("queries")]
-        return lambda i, k: [int(hit.id) for hit in db.search(queries[i], k)]
+        queries: list[Any] = data.texts("query_texts")
+        if self.vectors:
+            queries = [
+                dict(zip(terms.tolist(), weights.tolist(), strict=True)) for terms, weights in data.rows("queries")
+            ]
+        else:
+            db.expand("loads the model", side="query")
+        return lambda i, k: [int(hit.id) for hit in db.search(queries[i], k, **self.options)]
 
 
 class SpladeIndex:
     """splade-index, numba backend, all in memory. Its encoder is replaced by the given vectors."""
+
+    index = "splade-index"
 
     def build(self, data: Data, folder: Path) -> None:
         indptr, terms, weights = data.csr("documents")
@@ -119,6 +142,8 @@ class SpladeIndex:
 class QdrantEdge:
     """Qdrant Edge: Rust, inverted index, exact."""
 
+    index = "qdrant-edge"
+
     def config(self) -> Any:
         from qdrant_edge import EdgeConfig, EdgeOptimizersConfig, EdgeSparseVectorParams
 
@@ -159,6 +184,8 @@ class QdrantEdge:
 class Seismic:
     """Seismic, approximate; its defaults at building, and a search setting that reaches 95 % recall."""
 
+    index = "seismic"
+
     def build(self, data: Data, folder: Path) -> None:
         from seismic import SeismicDataset, SeismicIndex, get_seismic_string
 
@@ -187,6 +214,8 @@ class Seismic:
 class BlockMaxPruning:
     """BMP, alpha = 1: exact but for its own 8-bit weights."""
 
+    index = "bmp"
+
     def build(self, data: Data, folder: Path) -> None:
         from bmp import Indexer
 
@@ -213,7 +242,7 @@ class BlockMaxPruning:
 class SqlRows:
     """One row a posting in plain SQLite: the definition of the right answer."""
 
-    slow = True
+    index = "sql-rows"
 
     def build(self, data: Data, folder: Path) -> None:
         indptr, terms, weights = data.csr("documents")
@@ -243,55 +272,81 @@ class SqlRows:
 
 
 class Fts5:
-    """SQLite's own BM25 over the texts: another ranking, so no recall; the words of the query joined by OR."""
+    """SQLite's own BM25 over the texts: the same words as SpladeLite's, without stop words, joined by OR."""
 
-    lexical = True
-    slow = True
+    index = "fts5"
+    ranks_vectors = False
 
     def build(self, data: Data, folder: Path) -> None:
-        with sqlite3.connect(folder / "fts.db") as connection:
-            connection.execute("CREATE VIRTUAL TABLE fts USING fts5(text, tokenize = 'porter')")
+        with closing(apsw.Connection(str(folder / "fts.db"))) as connection, connection:
+            connection.execute("CREATE VIRTUAL TABLE fts USING fts5(text, content = '', tokenize = 'porter')")
             connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", enumerate(data.texts()))
             connection.execute("INSERT INTO fts (fts) VALUES ('optimize')")
-        connection.close()
 
     def open(self, data: Data, folder: Path) -> Search:
-        connection = sqlite3.connect(folder / "fts.db")
-        queries = [
-            " OR ".join(f'"{word}"' for word in "".join(c if c.isalnum() else " " for c in text).split())
-            for text in data.texts("query_texts")
-        ]
-        sql = "SELECT rowid FROM fts WHERE fts MATCH ? ORDER BY rank LIMIT ?"
-        return lambda i, k: [row[0] for row in connection.execute(sql, (queries[i], k))]
+        from spladelite.index.words import analyzer
+
+        connection = apsw.Connection(str(folder / "fts.db"))
+        texts, words = data.texts("query_texts"), analyzer("english")
+        sql = "SELECT rowid FROM fts WHERE fts MATCH ? ORDER BY bm25(fts), rowid LIMIT ?"  # faster than ORDER BY rank
+
+        def search(i: int, k: int) -> list[int]:
+            query = " OR ".join(f'"{word.word}"' for word in words.query(texts[i]))
+            return [row[0] for row in connection.execute(sql, (query, k))]
+
+        return search
 
 
 class Bm25s:
-    """bm25s, numba backend, in memory: BM25, so no recall."""
+    """bm25s, numba backend, in memory, with Snowball's stems; from texts, or the words of the queries given."""
 
-    lexical = True
+    index = "bm25s"
+    ranks_vectors = False
+
+    def __init__(self, words_given: bool = False) -> None:
+        self.words_given = words_given
+
+    def words(self, texts: list[str], **options: Any) -> Any:
+        import bm25s
+        import Stemmer
+
+        return bm25s.tokenize(texts, stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False, **options)
 
     def build(self, data: Data, folder: Path) -> None:
         import bm25s
 
         index = bm25s.BM25(backend="numba")
-        index.index(bm25s.tokenize(data.texts(), show_progress=False), show_progress=False)
+        index.index(self.words(data.texts()), show_progress=False)
         index.save(str(folder / "index"))
 
     def open(self, data: Data, folder: Path) -> Search:
         import bm25s
 
         index = bm25s.BM25.load(str(folder / "index"), backend="numba")
-        queries = [bm25s.tokenize([text], return_ids=False, show_progress=False) for text in data.texts("query_texts")]
-        return lambda i, k: index.retrieve(queries[i], k=k, show_progress=False, n_threads=1).documents[0].tolist()
+        texts = data.texts("query_texts")
+        given = [self.words([text], return_ids=False) for text in texts] if self.words_given else None
+
+        def search(i: int, k: int) -> list[int]:
+            words = self.words([texts[i]], return_ids=False) if given is None else given[i]
+            found: list[int] = index.retrieve(words, k=k, show_progress=False, n_threads=1).documents[0].tolist()
+            return found
+
+        search(len(texts) - 1, 10)  # compiles
+        return search
 
 
 ENGINES: dict[str, Any] = {
-    "spladelite": SpladeLiteEngine(),
+    "spladelite": SpladeLiteEngine(vectors=True),
+    "spladelite from text": SpladeLiteEngine(mode="splade"),
+    "spladelite idf": SpladeLiteEngine(mode="splade", encoder="idf"),
+    "spladelite bm25": SpladeLiteEngine(mode="bm25"),
+    "spladelite hybrid": SpladeLiteEngine(),
     "splade-index": SpladeIndex(),
     "qdrant-edge": QdrantEdge(),
     "seismic": Seismic(),
     "bmp": BlockMaxPruning(),
     "bm25s": Bm25s(),
+    "bm25s, words given": Bm25s(words_given=True),
     "fts5": Fts5(),
     "sql-rows": SqlRows(),
 }
@@ -304,7 +359,7 @@ def peak_megabytes() -> float:
 
 
 def build(name: str, data: Data) -> dict[str, Any]:
-    folder = data.folder / name
+    folder = data.folder / ENGINES[name].index
     folder.mkdir()
     started = time.perf_counter()
     ENGINES[name].build(data, folder)
@@ -313,30 +368,22 @@ def build(name: str, data: Data) -> dict[str, Any]:
     return {"build_s": seconds, "build_peak_mb": peak_megabytes(), "size_mb": size / 2**20}
 
 
-def search(name: str, data: Data, counts: Sequence[int], timed: int) -> dict[str, Any]:
-    """p50 and p99 in ms for each k, after a first pass that finds caches empty; hits go to ``FOLDER/NAME.K.json``."""
+def serve(name: str, data: Data) -> None:
+    """Answer a line ``[k, first, last]`` with ms by the clock, ms of processor time, passages found; memory at last."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    run = ENGINES[name].open(data, data.folder / name)
-    if getattr(ENGINES[name], "slow", False):
-        timed = min(timed, 50)
-    result: dict[str, Any] = {"first_pass": time_all(run, counts[0], timed)[0]}
-    for k in counts:
-        result[f"p50_{k}"], result[f"p99_{k}"], found = time_all(run, k, timed)
-        (data.folder / f"{name}.{k}.json").write_text(json.dumps(found))
-    result["peak_mb"] = peak_megabytes()
-    return result
-
-
-def time_all(run: Search, k: int, timed: int) -> tuple[float, float, list[list[int]]]:
-    """p50 and p99 in ms over the first ``timed`` queries, and what each found."""
-    times, found = [], []
-    for i in range(timed):
-        started = time.perf_counter()
-        numbers = run(i, k)
-        times.append(1000 * (time.perf_counter() - started))
-        found.append([int(number) for number in numbers])
-    p50, p99 = np.percentile(times, [50, 99]).tolist()
-    return p50, p99, found
+    run = ENGINES[name].open(data, data.folder / ENGINES[name].index)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        k, first, last = json.loads(line)
+        wall, processor, found = [], [], []
+        for i in range(first, last):
+            started, used = time.perf_counter(), time.process_time()
+            numbers = run(i, k)
+            processor.append(1000 * (time.process_time() - used))
+            wall.append(1000 * (time.perf_counter() - started))
+            found.append([int(number) for number in numbers])
+        print(json.dumps([wall, processor, found]), flush=True)
+    print(peak_megabytes(), flush=True)
 
 
 if __name__ == "__main__":
@@ -345,4 +392,4 @@ if __name__ == "__main__":
     if action == "build":
         print(json.dumps(build(engine, prepared)))
     else:
-        print(json.dumps(search(engine, prepared, json.loads(sys.argv[4]), int(sys.argv[5]))))
+        serve(engine, prepared)

@@ -66,7 +66,7 @@ def sizes(path: Path, scratch: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    data = Data(parser.parse_args().work / "x1")
+    data = Data(parser.parse_args().work / "100000")
     queries = [dict(zip(terms.tolist(), weights.tolist(), strict=True)) for terms, weights in data.rows("queries")]
     with TemporaryDirectory(dir=data.folder) as folder:
         scratch = Path(folder)

@@ -51,11 +51,14 @@ def measure(folder: Path, split: str) -> None:
         indexed = time.perf_counter() - start
         start = time.perf_counter()
         runs = {
-            "file": {query: {hit.id: hit.score for hit in db.search(text, k=DEPTH)} for query, text in queries.items()}
+            "file": {
+                query: {hit.id: hit.score for hit in db.search(text, k=DEPTH, mode="splade")}
+                for query, text in queries.items()
+            }
         }
         searched = time.perf_counter() - start
         runs["file, idf"] = {
-            query: {hit.id: hit.score for hit in db.search(text, k=DEPTH, encoder="idf")}
+            query: {hit.id: hit.score for hit in db.search(text, k=DEPTH, mode="splade", encoder="idf")}
             for query, text in queries.items()
         }
         runs |= float32_runs(db, queries)

@@ -31,17 +31,28 @@ _YEARS = 1e9  # seconds; more is no limit either, and fits every clock
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewDocument:
-    """A document as it is to be stored. ``metadata`` is JSON text, None where the caller gave none."""
+    """A document as it is to be stored.
+
+    ``metadata`` is JSON text; it, the sparse ``vector`` and the ``dense`` one, float32 ``(D,)``, are None where the
+    caller gave none.
+    """
 
     id: str
     text: str
     metadata: str | None
     vector: Vector | None
     content_hash: bytes
+    dense: NDArray[np.float32] | None = None
 
 
 def new_documents(
-    texts: object, ids: object, metadata: object, vectors: object, vocabulary_size: int
+    texts: object,
+    ids: object,
+    metadata: object,
+    vectors: object,
+    vocabulary_size: int,
+    dense: object = None,
+    dimension: int = 0,
 ) -> Iterator[NewDocument]:
     """Check the arguments of ``add`` and ``upsert`` and yield one document a text.
 
@@ -53,10 +64,11 @@ def new_documents(
         ids = None if ids is None else [ids] if isinstance(ids, str) else ids
         metadata = [metadata] if isinstance(metadata, Mapping) else metadata
         vectors = [vectors] if isinstance(vectors, Mapping) else vectors
+        dense = [dense] if _is_vector(dense) else dense
     if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         raise WrongType(f"texts is {_name(texts)}; give a str or an iterable of str")
     columns: dict[str, Iterable[Any] | None] = {}
-    for name, column in (("ids", ids), ("metadata", metadata), ("vectors", vectors)):
+    for name, column in (("ids", ids), ("metadata", metadata), ("vectors", vectors), ("dense", dense)):
         if column is not None and (isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable)):
             raise WrongType(f"{name} is {_name(column)}; give one entry a text, as a list")
         if isinstance(column, Sized) and isinstance(texts, Sized) and len(column) != len(texts):
@@ -65,11 +77,17 @@ def new_documents(
     if isinstance(texts, Sequence):
         for position, text in enumerate(texts):
             check_text(text, f"texts[{position}]")
-    return _rows(texts, columns, vocabulary_size)
+    return _rows(texts, columns, vocabulary_size, dimension)
+
+
+def _is_vector(value: Any) -> bool:
+    """Whether it is one vector, not an iterable of several."""
+    first = next(iter(value), None) if isinstance(value, Sequence | np.ndarray) else None
+    return first is not None and np.ndim(first) == 0
 
 
 def _rows(
-    texts: Iterable[object], columns: Mapping[str, Iterable[Any] | None], vocabulary_size: int
+    texts: Iterable[object], columns: Mapping[str, Iterable[Any] | None], vocabulary_size: int, dimension: int
 ) -> Iterator[NewDocument]:
     given = [repeat(None) if column is None else column for column in columns.values()]
     iterators = [iter(column) for column in given]
@@ -81,11 +99,12 @@ def _rows(
                 row.append(next(iterator))
             except StopIteration:
                 raise InvalidInput(f"{name} ended after {position} entries, but there are more texts") from None
-            if column is not None and row[-1] is None and name == "vectors":
+            if column is not None and row[-1] is None and name in ("vectors", "dense"):
                 raise WrongType(f"{name}[{position}] is None; give an entry for every text, or leave {name} out")
-        id, metadata, vector = row
+        id, metadata, vector, dense = row
         checked = None if vector is None else check_vector(vector, vocabulary_size, f"vectors[{position}]")
-        digest = content_hash(check_text(text, f"texts[{position}]"), checked)
+        checked_dense = None if dense is None else check_dense(dense, dimension, f"dense[{position}]")
+        digest = content_hash(check_text(text, f"texts[{position}]"), checked, checked_dense)
         stored_metadata = None if metadata is None else check_metadata(metadata, f"metadata[{position}]")
         yield NewDocument(
             default_id(digest, stored_metadata) if id is None else check_id(id, f"ids[{position}]"),
@@ -93,6 +112,7 @@ def _rows(
             stored_metadata,
             checked,
             digest,
+            checked_dense,
         )
     for (name, column), iterator in zip(columns.items(), iterators, strict=True):
         if column is not None and next(iterator, iterator) is not iterator:
@@ -109,11 +129,13 @@ def default_id(digest: bytes, metadata: str | None) -> str:
     return blake2b(digest + canonical_json(metadata).encode(), digest_size=16).hexdigest()
 
 
-def content_hash(text: str, vector: Vector | None) -> bytes:
-    """16 bytes that stand for a document's content: its text, and its vector where the caller gave one."""
+def content_hash(text: str, vector: Vector | None, dense: NDArray[np.float32] | None = None) -> bytes:
+    """16 bytes that stand for a document's content: its text, and its vectors where the caller gave them."""
     digest = blake2b(text.encode(), digest_size=16)
     if vector is not None:
         digest.update(b"\0vector\0" + vector[0].tobytes() + vector[1].tobytes())
+    if dense is not None:
+        digest.update(b"\0dense\0" + dense.astype("<f4").tobytes())
     return digest.digest()
 
 
@@ -230,6 +252,14 @@ def _short(number: int) -> str:
     return str(number) if abs(number) < 10**40 else f"of {number.bit_length()} bits"
 
 
+def file_metadata(metadata: object) -> dict[str, Any]:
+    """What callers give the documents of files: as it is stored, and without the field that tells the file."""
+    checked: dict[str, Any] = json.loads(check_metadata(metadata or {}))
+    if "file" in checked:
+        raise InvalidMetadata("metadata has a field 'file', which tells the file that a document is from; rename it")
+    return checked
+
+
 def metadata_change(metadata: object, *, merge: bool) -> Callable[[str], str]:
     """What ``update`` makes of stored metadata, JSON text both: the new, or the old with the new merged in."""
     checked = check_metadata(metadata)
@@ -269,6 +299,33 @@ def check_vector(vector: object, vocabulary_size: int, where: str = "the vector"
         if values.min() > 0:
             return ordered.astype(np.int32), values
     raise _wrong_entry(ordered, weights, vocabulary_size, where)
+
+
+def check_dense(vector: object, dimension: int, where: str) -> NDArray[np.float32]:
+    """A dense vector of a file's dimension, float32 ``(D,)``.
+
+    Raises:
+        InvalidInput: the file has no dense vectors.
+        InvalidVector: no vector of finite numbers, or of another dimension.
+    """
+    if not dimension:
+        raise InvalidInput(
+            "dense= is for files with dense vectors, which this is not; create a new one with "
+            "SpladeLite(path, dense=D), D being the dimension of your vectors"
+        )
+    try:
+        given = np.asarray(vector, np.float64)
+    except (TypeError, ValueError):
+        given = np.empty((0, 0))
+    if given.ndim != 1 or not len(given):
+        raise InvalidVector(f"{where} is {_name(vector)}; give a vector of {dimension} numbers")
+    if len(given) != dimension:
+        raise InvalidVector(f"{where} has {len(given)} dimensions, and the file holds vectors of {dimension}")
+    with np.errstate(over="ignore"):
+        checked = given.astype(np.float32)
+    if not np.isfinite(checked).all():
+        raise InvalidVector(f"{where} has {given[~np.isfinite(checked)][0]}; give finite float32 numbers")
+    return checked
 
 
 def _wrong_entry(terms: NDArray[Any], weights: NDArray[Any], vocabulary_size: int, where: str) -> InvalidVector:

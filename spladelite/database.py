@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Self, overload
 
+from numpy.typing import ArrayLike
+
 from spladelite.arguments import (
     NewDocument,
     check_count,
+    check_dense,
     check_id,
     check_ids,
     check_path,
@@ -21,6 +24,7 @@ from spladelite.arguments import (
     check_timeout,
     check_vector,
     content_hash,
+    file_metadata,
     id_list,
     metadata_change,
     new_documents,
@@ -100,7 +104,8 @@ class SpladeLite:
             written. By default English, or what the file has. Texts in any language are found in any case.
         dense: of a new file: also store a dense vector of each passage, made by a function from a list of texts to
             ``(N, D)`` numbers, or by the model in a folder (ONNX or sentence-transformers). A file that was made with a
-            folder finds it again; one that was made with a function needs it again to encode.
+            folder finds it again; one that was made with a function needs it again to encode. A number D: the caller
+            gives vectors of D dimensions, with each text and each query.
         tail_size: of a new file: how many new passages are kept in the tail before they are sealed into a segment.
         segment_size: of a new file: passages a segment, at most 65,536.
 
@@ -163,6 +168,7 @@ class SpladeLite:
         offset: int = 0,
         text: bool = True,
         diversity: float = 0.0,
+        dense: ArrayLike | None = None,
     ) -> list[Hit]:
         """The k best documents, best first.
 
@@ -181,22 +187,22 @@ class SpladeLite:
             min_score: leave out documents that score less.
             encoder: ``"idf"`` weighs the query's own tokens by their rarity in this file instead of running the model.
             mode: ``"splade"``, ``"bm25"`` or ``"dense"`` for the exact k best by one part; None or ``"hybrid"`` for
-                all that the file has, fused. A hybrid takes the best 200 documents of each part, or k if that is more,
-                and fuses the exact scores that every part gives them.
+                all that the file has, fused: the exact k best by the weighted sum of the scores that every part gives.
             weights: of a hybrid: ``{"splade": 0.6, "bm25": 0.4}``; parts that are not named are not asked. None chooses
                 by the query's length, see :func:`spladelite.search.fusion.default_weights`.
             fusion: of a hybrid: ``"convex"`` adds up weighted scores, each as a share of its part's best; ``"rrf"``
-                weighted reciprocal ranks.
+                weighted reciprocal ranks among the best 200 documents of each part, or k if that is more.
             rerank: a function of the query and a list of passages that returns a score for each, such as a
                 cross-encoder's; the hits are ordered by it and show it as their score.
             rerank_top: how many hits are found for it, or k if that is more.
             timeout: seconds after which SQLite's part of the search (filter, posting lists, documents) is ended.
             where_sql: a SQL condition that must hold as well as the dict ``where``.
-            offset: how many of the best are passed over: the second page of 10 is ``k=10, offset=10``. Pages of a
-                hybrid agree with each other up to the 200 documents of each part that are fused.
+            offset: how many of the best are passed over: the second page of 10 is ``k=10, offset=10``.
             text: whether hits have their texts; False leaves ``text`` empty and reads none.
             diversity: from 0, the plain ranking, to 1: how much a hit is to differ from those above it (maximal
                 marginal relevance among the best ``5 k``, at least 50, by their stored vectors).
+            dense: the query's dense vector, ``(D,)`` numbers, instead of the encoder's. A file that was made with
+                ``dense=D`` has no encoder: there, without it, the other indexes are asked.
 
         Returns:
             Hits; an empty list for an empty query, or one without a known term.
@@ -220,6 +226,7 @@ class SpladeLite:
             offset=offset,
             text=text,
             diversity=diversity,
+            dense=None if dense is None else [dense],
         )
         return Listed(run.search(self._session.index, request, query, rerank, check_count(rerank_top, "rerank_top")))
 
@@ -240,8 +247,12 @@ class SpladeLite:
         offset: int = 0,
         text: bool = True,
         diversity: float = 0.0,
+        dense: ArrayLike | None = None,
     ) -> list[list[Hit]]:
-        """:meth:`search` for many queries, on all cores; one list of hits a query, in order."""
+        """:meth:`search` for many queries in one state of the file, on all cores; a list of hits for each, in order.
+
+        ``dense`` is one vector a query, ``(N, D)``.
+        """
         request = check_request(
             k=k,
             where=where,
@@ -256,6 +267,7 @@ class SpladeLite:
             offset=offset,
             text=text,
             diversity=diversity,
+            dense=dense,
         )
         return run.search_many(self._session.index, request, check_queries(queries))
 
@@ -299,16 +311,19 @@ class SpladeLite:
         mode: str | None = None,
         weights: Mapping[str, float] | None = None,
         fusion: str = "convex",
+        *,
+        dense: ArrayLike | None = None,
     ) -> Explanation:
         """Why the document has its score for the query: what each part adds to it, and SPLADE's terms one by one.
 
         The contributions of the parts sum to the score, which is that of a search with k up to 200; in the mode
-        ``"splade"`` those of the terms do.
+        ``"splade"`` those of the terms do. ``dense`` is the query's dense vector, as for :meth:`search`.
 
         Raises:
             DocumentNotFound: no document has this id.
         """
-        request = check_request(encoder=encoder, mode=mode, weights=weights, fusion=fusion)
+        given = None if dense is None else [dense]
+        request = check_request(encoder=encoder, mode=mode, weights=weights, fusion=fusion, dense=given)
         return run.explain(self._session.index, request, query, check_id(id))
 
     def expand(self, text: str, side: str = "document") -> list[Term]:
@@ -476,6 +491,7 @@ class SpladeLite:
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
         *,
+        dense: ArrayLike | Iterable[ArrayLike] | None = None,
         on_conflict: OnConflict = "error",
     ) -> Added:
         """Add documents; returns their ids in order, with the attributes ``new``, ``replaced`` and ``unchanged``.
@@ -495,6 +511,8 @@ class SpladeLite:
             metadata: one JSON object (or None) a text; dates, UUID, Decimal and NumPy scalars are stored as
                 docs/filters.md says.
             vectors: one sparse vector a text, ``{term_id: weight}`` or ``(term_ids, weights)``; the model is not run.
+            dense: one dense vector a text, ``(N, D)`` numbers; the dense encoder is not run. A text of several passages
+                has it for each. A file that was made with ``dense=D`` needs them.
             progress: None shows a bar on a terminal; True, False, or a function of ``(done, total)``.
             on_conflict: what happens where an id exists with other content: ``"error"``, ``"skip"`` leaves the stored
                 document, ``"replace"`` is :meth:`upsert`. Decided in the transaction that stores the batch.
@@ -508,7 +526,7 @@ class SpladeLite:
         """
         if on_conflict not in ("error", "skip", "replace"):
             raise InvalidInput(f"on_conflict is {on_conflict!r}; give 'error', 'skip' or 'replace'")
-        return self._ingest(texts, ids, metadata, vectors, progress, on_conflict)
+        return self._ingest(texts, ids, metadata, vectors, dense, progress, on_conflict)
 
     def upsert(
         self,
@@ -517,12 +535,14 @@ class SpladeLite:
         metadata: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         vectors: Iterable[Mapping[int, float]] | Mapping[int, float] | None = None,
         progress: Progress = None,
+        *,
+        dense: ArrayLike | Iterable[ArrayLike] | None = None,
     ) -> Added:
         """Like :meth:`add`, but a document whose id exists is replaced, metadata included (``{}`` if not given).
 
         A document whose text is the same is not encoded again.
         """
-        return self._ingest(texts, ids, metadata, vectors, progress, "replace")
+        return self._ingest(texts, ids, metadata, vectors, dense, progress, "replace")
 
     def update(
         self,
@@ -531,6 +551,7 @@ class SpladeLite:
         metadata: Mapping[str, Any] | None = None,
         vector: Mapping[int, float] | None = None,
         *,
+        dense: ArrayLike | None = None,
         where: Where = None,
         where_args: WhereArgs = None,
         where_sql: str | None = None,
@@ -544,6 +565,7 @@ class SpladeLite:
             metadata: the new metadata; with ``merge``, a JSON merge patch (RFC 7396) of the old: keys are set, those
                 that are None are taken away, objects are merged, lists are replaced.
             vector: the new text's sparse vector; the model is not run.
+            dense: the new text's dense vector, ``(D,)`` numbers.
             where, where_args, where_sql: as for :meth:`search`; ``where={}`` for all documents.
             merge: whether ``metadata`` changes the old metadata or takes its place.
 
@@ -564,13 +586,13 @@ class SpladeLite:
         name = "where" if id is None else check_id(id)
         if text is None and metadata is None:
             raise InvalidInput(f"update({name!r}) changes nothing; give text, metadata or both")
-        if text is None and vector is not None:
+        if text is None and not (vector is None and dense is None):
             raise InvalidInput(f"update({name!r}) has a vector without its text; give both")
         if text is not None and id is None:
             raise InvalidInput("update(where=...) changes metadata; a text belongs to one document, so give its id")
         change = None if metadata is None else metadata_change(metadata, merge=merge)
         if text is not None and id is not None:
-            self._update_text(id, text, change, vector)
+            self._update_text(id, text, change, vector, dense)
             return 1
         assert change is not None
         with self._session.writing() as connection:
@@ -658,6 +680,7 @@ class SpladeLite:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encoding: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         strict: bool = False,
         progress: Progress = None,
@@ -672,6 +695,7 @@ class SpladeLite:
             folder: read recursively; hidden files are passed over.
             include, exclude: shell patterns for names or paths inside of the folder, such as ``["*.md", "src/*"]``.
             encoding: of texts that are not UTF-8 and have no byte order mark.
+            metadata: what the metadata of every document of these files gets. What a file of one document had stays.
             dry_run: change nothing, and report what would be done; files of one document are not opened for it unless
                 their time says that they may have changed.
             strict: end at the first file that cannot be used, instead of naming it in ``problems``.
@@ -684,7 +708,7 @@ class SpladeLite:
         root = os.fspath(folder)
         if not os.path.isdir(root):
             raise NotADirectoryError(errno.ENOTDIR, "is no folder", root)
-        reading = Reading(Columns(), check_encoding(encoding), strict)
+        reading = Reading(Columns(), check_encoding(encoding), strict, metadata=file_metadata(metadata))
         return self._take(
             [root], None, Choice(include, exclude), reading, progress, readable(os.path.abspath(root)), dry_run
         )
@@ -700,6 +724,7 @@ class SpladeLite:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         encoding: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         on_conflict: OnConflict = "error",
         strict: bool = False,
         progress: Progress = None,
@@ -717,7 +742,7 @@ class SpladeLite:
         """
         given = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
         columns = Columns(text_column, id_column, check_types(types))
-        reading = Reading(columns, check_encoding(encoding), strict, on_conflict)
+        reading = Reading(columns, check_encoding(encoding), strict, on_conflict, file_metadata(metadata))
         return self._take(given, format, Choice(include, exclude), reading, progress, None, False)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
@@ -819,8 +844,13 @@ class SpladeLite:
     def export_rows(self, path: str | os.PathLike[str], progress: Progress = None, overwrite: bool = False) -> None:
         """Write a plain SQLite file, one row a posting; its table ``readme`` has the SQL that searches it anywhere.
 
-        Tables: ``document(doc_id, id, text, metadata)``, ``passage(passage_id, doc_id, start_char, end_char)``,
-        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``.
+        Tables: ``document(doc_id, id, text, metadata, length)``, ``passage(passage_id, doc_id, start_char, end_char)``,
+        ``term(term_id, term, idf)``, ``posting(term_id, passage_id, weight)``; where the file has BM25:
+        ``word(word_id, word, documents, idf)``, ``word_posting(word_id, doc_id, frequency)`` and ``stop_word(word)``.
+        ``readme(mode, text, sql)`` has a row for each way to search. docs/sql.md shows both.
+
+        Raises:
+            InvalidInput: there is a file already, and not ``overwrite``; or this is a slim export.
         """
         from spladelite.upkeep.export_rows import export_rows  # here: sqlite-utils is slow to import
 
@@ -874,9 +904,10 @@ class SpladeLite:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _ingest(
-        self, texts: Any, ids: Any, metadata: Any, vectors: Any, progress: Progress, on_conflict: OnConflict
+        self, texts: Any, ids: Any, metadata: Any, vectors: Any, dense: Any, progress: Progress, on_conflict: OnConflict
     ) -> Added:
-        documents = new_documents(texts, ids, metadata, vectors, self._session.meta.layout.vocabulary_size)
+        layout = self._session.meta.layout
+        documents = new_documents(texts, ids, metadata, vectors, layout.vocabulary_size, dense, layout.dimension)
         with ticking(progress, texts, "indexing") as advance:
             return self._store(documents, advance, on_conflict)
 
@@ -904,13 +935,20 @@ class SpladeLite:
         return dataclasses.replace(report, unread=dict(unread))
 
     def _update_text(
-        self, id: str, text: str, change: Callable[[str], str] | None, vector: Mapping[int, float] | None
+        self,
+        id: str,
+        text: str,
+        change: Callable[[str], str] | None,
+        vector: Mapping[int, float] | None,
+        dense: ArrayLike | None,
     ) -> None:
-        checked = None if vector is None else check_vector(vector, self._session.meta.layout.vocabulary_size)
-        digest = content_hash(check_text(text, "text"), checked)
+        layout = self._session.meta.layout
+        checked = None if vector is None else check_vector(vector, layout.vocabulary_size)
+        checked_dense = None if dense is None else check_dense(dense, layout.dimension, "dense")
+        digest = content_hash(check_text(text, "text"), checked, checked_dense)
         target = Target(self._connections, self._session.models, "replace")
         try:
-            if not change_text(target, NewDocument(id, text, None, checked, digest), change):
+            if not change_text(target, NewDocument(id, text, None, checked, digest, checked_dense), change):
                 raise run.not_found(id)
         finally:
             self._session.changed()

@@ -15,7 +15,7 @@ from spladelite.encoders.forked import encoder_in_use
 from spladelite.encoders.reading import Reader
 from spladelite.errors import InvalidInput, ModelError, ModelMismatch
 from spladelite.index.dense_blocks import check_vectors
-from spladelite.index.settings import DenseRecord, Meta
+from spladelite.index.settings import MAX_DIMENSION, DenseRecord, Meta
 
 BUNDLED = "bundled"
 
@@ -105,14 +105,28 @@ class FileModel:
             )
 
 
+GIVEN = "vectors of the caller"
+"""The name of the dense encoder of a file that was made with ``dense=D``."""
+
+
+def _checked_dimension(dimension: int) -> int:
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise InvalidInput(f"dense is {dimension}; as the dimension of vectors, give 1 to {MAX_DIMENSION:,}")
+    return dimension
+
+
 class FileDense:
     """``dense=`` of a handle: what the caller gave, or what the file says.
 
     Args:
-        dense: None, or whatever :func:`~spladelite.encoders.dense.load_dense` takes.
+        dense: None, whatever :func:`~spladelite.encoders.dense.load_dense` takes, or the dimension of vectors that
+            callers give.
     """
 
     def __init__(self, dense: object) -> None:
+        self._dimension: int | None = None
+        if isinstance(dense, int) and not isinstance(dense, bool):
+            self._dimension, dense = _checked_dimension(dense), None
         if isinstance(dense, str | os.PathLike):
             dense = os.path.abspath(os.fspath(dense))  # threads may load it later, from another folder
         self._given = dense
@@ -123,6 +137,8 @@ class FileDense:
 
     def describe(self) -> DenseRecord | None:
         """What a new file records of the encoder; encodes one word to learn the dimension."""
+        if self._dimension is not None:
+            return DenseRecord(GIVEN, "", "", self._dimension)
         if self._encoder is None:
             return None
         source = self._given if isinstance(self._given, str) else ""
@@ -133,18 +149,31 @@ class FileDense:
         """Bind to a file.
 
         Raises:
-            InvalidInput: an encoder was given, and the file has no dense vectors.
+            InvalidInput: an encoder was given, and the file has no dense vectors; or a dimension that is not theirs.
             ModelMismatch: it is another one than the file was built with.
         """
         self._record, self._path = meta.dense, path
-        if self._encoder is None:
+        if self._encoder is None and self._dimension is None:
             return
         if meta.dense is None:
             raise InvalidInput(f"{path} was created without dense vectors; leave dense out, or use a new file")
-        self._compare(self._encoder, meta.dense)
+        if self._dimension not in (None, meta.dense.dimension):
+            raise InvalidInput(
+                f"{path} holds dense vectors of {meta.dense.dimension} dimensions, not of {self._dimension}; "
+                "leave dense out, or use a new file"
+            )
+        if self._encoder is not None:
+            self._compare(self._encoder, meta.dense)
+
+    @property
+    def encodes(self) -> bool:
+        """False if only callers have vectors: an encoder was neither given nor recorded."""
+        return self._encoder is not None or (self._record is not None and self._record.name != GIVEN)
 
     def given(self, meta: Meta) -> object:
         """What another file with the same dense vectors is to be created with; None if this one has none."""
+        if meta.dense is not None and not self.encodes:
+            return meta.dense.dimension
         return self._given if self._given is not None or meta.dense is None else meta.dense.source
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -163,6 +192,11 @@ class FileDense:
         encoder_in_use()
         with self._lock:
             if self._encoder is None:
+                if record.name == GIVEN:
+                    raise ModelError(
+                        f"{self._path} holds dense vectors that callers give: say dense= with each text and each query,"
+                        " or open it with dense= a function that encodes them"
+                    )
                 if not record.source:
                     raise ModelError(
                         f"{self._path} was built with the dense encoder {record.name}, given as an object; "
@@ -224,7 +258,10 @@ class FileModels:
         Raises:
             ModelMismatch: it has moved, and this handle was opened with ``model=``.
         """
+        if meta is self._meta:
+            return True
         if meta == self._meta:
+            self._meta = meta  # which the next search finds to be the same object
             return True
         self.sparse.belongs_to(meta, self._path)
         self._meta = meta

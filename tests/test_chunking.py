@@ -138,9 +138,9 @@ def test_time_is_linear_in_the_text() -> None:
         tokens = Tokens(np.zeros(len(starts), np.int32), starts, np.append(starts[1:] - 1, len(text) - 1))
         best = 1e9
         for _ in range(3):
-            begin = time.perf_counter()
+            begin = time.process_time()
             chunk(text, tokens, 64)
-            best = min(best, time.perf_counter() - begin)
+            best = min(best, time.process_time() - begin)
         return best
 
-    assert seconds(32_000) < 12 * seconds(4_000)
+    assert seconds(32_000) < 24 * seconds(4_000)  # 8 times; if it were quadratic, 64

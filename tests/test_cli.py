@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from click.testing import CliRunner, Result
 
 from spladelite import SpladeLite, errors
 from spladelite.cli.main import exit_status, main
-from spladelite.cli.tables import snippet
+from spladelite.cli.tables import excerpt, snippet
 
 COMMAND = [sys.executable, "-c", "from spladelite.cli.main import main; main(prog_name='spladelite')"]
 
@@ -387,6 +388,101 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[" not in CliRunner().invoke(main, ["list", "kb.db"], color=True).stdout
 
 
+def on_a_terminal(*args: str, columns: int = 60, **environment: str) -> str:
+    """What a command prints where standard output is a terminal."""
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    variables = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | environment
+    child = subprocess.Popen([*COMMAND, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=variables)
+    os.close(theirs)
+    printed = b""
+    try:
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # Linux, at the end
+                break
+            if not part:
+                break
+            printed += part
+        assert child.wait(timeout=30) == 0, printed
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+    return printed.decode().replace("\r\n", "\n")
+
+
+def test_hits_are_cards_on_a_terminal_and_a_table_elsewhere() -> None:
+    filler = "Nothing happens in this line. " * 30
+    Path("cars.md").write_text(f"# Accidents\n\n{filler}A car crashed into a tree. {filler}")
+    Path("evil.txt").write_text("A car \x1b]0;owned\x07 crashed\x9b2J\r\ue000 into a tree.\x00")
+    run("add", "kb.db", "cars.md", "evil.txt")
+    shown = on_a_terminal("search", "kb.db", "car crashed")
+    assert "\x1b[31m\x1b[1mcar\x1b[0m" in shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ue000\ue001]", click.unstyle(shown))
+    cards = click.unstyle(shown).rstrip().split("\n\n")
+    heads = [card.split("\n")[0].split("  ") for card in cards]
+    assert sorted(head[2] for head in heads) == ["cars.md", "evil.txt"]
+    assert [float(head[1]) for head in heads] == sorted((float(head[1]) for head in heads), reverse=True)
+    (cars,) = [card for card in cards if "cars.md" in card]
+    head, *lines = cars.split("\n")
+    assert head.endswith("  cars.md  Accidents")
+    assert 1 < len(lines) <= 4
+    assert all(line.startswith("   ") and len(line) <= 60 for line in lines)
+    assert "A car crashed into a tree." in " ".join(line.strip() for line in lines)
+
+    plain = on_a_terminal("search", "kb.db", "car crashed", NO_COLOR="1")
+    assert plain == click.unstyle(shown)
+    table = run("search", "kb.db", "car crashed").stdout
+    assert table.splitlines()[0].split() == ["score", "id", "passage"]
+    assert len(table.splitlines()) == 1 + len(cards)
+
+    assert json.loads(on_a_terminal("search", "kb.db", "car", "--json"))
+
+
+def test_lines_of_a_card_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "45")
+    assert excerpt("a \ue000b\ue001") == "   a \ue000b\ue001"
+    lines = excerpt("東京都で\ue000車\ue001の事故がありました。" * 40).split("\n")
+    assert [len(line.replace("\ue000", "").replace("\ue001", "")) for line in lines] == [3 + 20] * 3 + [3 + 20 + 1]
+    lines = excerpt("x" * 90 + " y " + "word " * 8).split("\n")
+    assert lines == [
+        "   " + "x" * 40,
+        "   " + "x" * 40,
+        "   " + "x" * 10 + " y word word word word word",
+        "   word word word",
+    ]
+
+
+def test_quiet_and_verbose() -> None:
+    assert run("add", "kb.db", "notes", "-q").output == ""
+    assert run("sync", "kb.db", "notes", "-q").output == ""
+    Path("notes/old.txt").write_text("Steam engines pulled the trains uphill.")
+    Path("notes/new.txt").write_text("A tram.")
+    output = run("add", "kb.db", "notes", "-v").stdout
+    assert "new      new.txt\nchanged  old.txt\n4 read" in output
+    assert re.search(r"\d\.\d seconds\n$", output)
+    assert re.search(r"4 unchanged\n\d\.\d seconds\n$", run("sync", "kb.db", "notes", "-v").stdout)
+
+
+def test_metadata_from_the_command_line() -> None:
+    run("add", "kb.db", "notes/crash.txt", "faq.jsonl", "--metadata", "project=garden", "--metadata", "year=2024")
+    stored = {one["id"]: one["metadata"] for one in run_json("list", "kb.db")}
+    assert {key: stored["crash.txt"][key] for key in ("project", "year")} == {"project": "garden", "year": 2024}
+    assert stored["f1"] == {"project": "garden", "year": 2024, "lang": "en"}
+    run("sync", "kb.db", "notes", "--metadata", '{"tags": ["a=b"]}')
+    assert [one["id"] for one in run_json("list", "kb.db", "--where", '{"tags": {"$any": ["a=b"]}}')] == [
+        "crash.txt", "bread.md", "old.txt",
+    ]  # fmt: skip
+    run("add", "kb.db", "-", "--metadata", "from=mail=box", input="A line.\n")
+    assert len(run_json("list", "kb.db", "--where", '{"from": "mail=box"}')) == 1
+    for wrong in ("project", "=x", "{", '{"a": NaN'):
+        assert "--metadata" in run("add", "kb.db", "notes", "--metadata", wrong, status=2).stderr
+    fails(2, "'file'.*rename it", "add", "kb.db", "notes", "--metadata", "file=x")
+
+
 def test_a_snippet_begins_at_a_word_before_the_first_match() -> None:
     text = "word " * 30 + "\ue000match\ue001 and\n more"
     assert snippet(text).startswith("… word word")
@@ -629,6 +725,14 @@ def test_a_terminal_that_has_not_every_character(encoding: str) -> None:
 
 
 @pytest.mark.usefixtures("notes")
+def test_a_file_with_dense_vectors_of_a_python_program() -> None:
+    with SpladeLite("own.db", dense=3) as db:
+        db.add("The engine is cold.", ids="x", dense=[1, 0, 0])
+    assert run_json("search", "own.db", "engine")[0]["id"] == "x"
+    for command in (["search", "own.db", "engine", "--mode", "dense"], ["add", "own.db", "faq.jsonl", "--strict"]):
+        fails(3, r"Python's add\(dense=\.\.\.\) and search\(dense=", *command)
+
+
 def test_a_reader_that_goes_away_is_no_empty_result() -> None:
     with SpladeLite("kb.db") as db:
         db.add([f"line {i} of many about engines" for i in range(3000)])

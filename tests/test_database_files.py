@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from five_texts import IDS, METADATA, TEXTS, Counting
+from five_texts import IDS, TEXTS, Counting
 from raw_sql import connections_of
 
 import spladelite
@@ -198,22 +198,3 @@ def test_a_slim_export_is_searched_and_explained_but_not_changed(small: SpladeLi
             slim.delete("car")
         with pytest.raises(spladelite.InvalidInput, match="slim"):
             slim.export_rows(tmp_path / "rows.db")
-
-
-def test_exported_rows_give_the_same_ranking_in_plain_sql(small: SpladeLite, tmp_path: Path) -> None:
-    import json
-    import sqlite3
-
-    long = " ".join(f"Sentence number {i} is about the weather in spring." for i in range(150))
-    small.add([*TEXTS, long], ids=[*IDS, "long"], metadata=[*METADATA, {}])
-    small.delete("stock")
-    small.export_rows(tmp_path / "rows.db")
-    connection = sqlite3.connect(tmp_path / "rows.db")
-    (sql,) = connection.execute("SELECT sql FROM readme").fetchone()
-    for query in ("automobile accident", "bread", "spring weather", "warm leaves"):
-        weights = {term.term_id: term.weight for term in small.expand(query, side="query")}
-        rows = connection.execute(sql, {"query": json.dumps(weights), "k": 10}).fetchall()
-        hits = small.search(query, mode="splade")
-        assert [row[0] for row in rows] == [hit.id for hit in hits]
-        assert [row[1] for row in rows] == pytest.approx([hit.score for hit in hits], rel=1e-5)
-    connection.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from five_texts import METADATA, TEXTS
 
 import spladelite
 from spladelite import SpladeLite
+from spladelite.documents import table
+from spladelite.search import run
 
 
 def test_a_query_finds_what_shares_no_word_with_it(filled: SpladeLite) -> None:
@@ -155,10 +159,9 @@ def test_min_score_and_search_many(filled: SpladeLite) -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 3])
-def test_many_queries_in_batches_and_transactions(path: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_in_batches(path: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spladelite.search.searcher.usable_processors", lambda: cores)
     monkeypatch.setattr("spladelite.search.searcher.BATCH", 4)
-    monkeypatch.setattr("spladelite.search.run.TRANSACTION", 10)
     vectors = [{i % 7: 1.0 + i / 10, 7 + i % 5: 0.5} for i in range(40)]
     queries = [{}, *({i % 12: 1.0} for i in range(25)), {99: 1.0}, {0: 1.0, 8: 2.0}]
     with SpladeLite(path, tail_size=4, segment_size=16) as db:
@@ -167,6 +170,50 @@ def test_many_queries_in_batches_and_transactions(path: str, cores: int, monkeyp
             expected = [db.search(query, where=where) for query in queries]
             assert len(expected[1]) > 2
             assert db.search_many(queries, where=where) == expected
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize("mode", ["hybrid", "bm25", "splade"])
+def test_many_queries_see_one_state(
+    filled: SpladeLite, path: str, mode: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "usable_processors", lambda: cores)
+    read_hits = table.read_hits
+    with SpladeLite(path) as other:
+
+        def then_add(*arguments: Any) -> Any:
+            hits = read_hits(*arguments)
+            other.add("a car crash", ids=f"new {len(other)}", progress=False)
+            return hits
+
+        monkeypatch.setattr(table, "read_hits", then_add)
+        for before in (len(filled), None):
+            many = filled.search_many(["car crash"] * 20, k=50, mode=mode, timeout=60)
+            assert many == [many[0]] * 20
+            assert before is None or len(many[0]) <= before
+            assert len(other) > 5
+
+
+@pytest.mark.parametrize("commits", [2, 1000])
+def test_many_queries_begin_again_after_a_commit_between_their_transactions(
+    filled: SpladeLite, path: str, commits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "usable_processors", lambda: 3)
+    unmoved = run._unmoved
+    begun: list[object] = []
+    with SpladeLite(path) as other:
+
+        @contextmanager
+        def then_add(*arguments: Any) -> Iterator[Any]:
+            with unmoved(*arguments) as view:
+                if len(begun) < commits:
+                    begun.append(other.add("a car crash", progress=False))
+                yield view
+
+        monkeypatch.setattr(run, "_unmoved", then_add)
+        many = filled.search_many(["car crash"] * 9, k=100)
+        assert many == [many[0]] * 9
+        assert commits > 2 or many[0] == filled.search("car crash", k=100)
 
 
 def test_idf_queries_use_literal_words_only(filled: SpladeLite) -> None:

@@ -176,8 +176,8 @@ def test_a_file_without_vectors_says_so(db: SpladeLite, path: str) -> None:
     db.close()
     with pytest.raises(InvalidInput, match="created without dense vectors"):
         SpladeLite(path, dense=embed)
-    with pytest.raises(WrongType, match="dense is of type int"):
-        SpladeLite(":memory:", dense=3)
+    with pytest.raises(WrongType, match="dense is of type float"):
+        SpladeLite(":memory:", dense=1.5)
 
 
 @pytest.mark.parametrize(

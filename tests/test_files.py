@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from five_texts import Counting
 
 from spladelite import SpladeLite
 from spladelite.cli.main import main
 from spladelite.documents.extract import MAX_UNPACKED, html_text
 from spladelite.documents.files import Choice, find_files
 from spladelite.documents.sources import read_file
-from spladelite.errors import InvalidInput
+from spladelite.errors import InvalidInput, WrongType
 
 
 @pytest.fixture
@@ -432,3 +433,39 @@ def test_the_bar_knows_bytes_files_and_moves(db: SpladeLite, notes: Path, capsys
     shown = re.findall(r"\d+/4 files", capsys.readouterr().err)
     assert len(shown) >= 2
     assert shown[-1] == "4/4 files"
+
+
+def test_metadata_that_files_get_stays_when_they_change(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    write(folder / "a.txt", "An engine.")
+    write(folder / "page.html", HTML)
+    write(folder / "rows.jsonl", json.dumps({"id": "r", "text": "A row.", "n": 1}))
+    model = Counting()
+    with SpladeLite(tmp_path / "kb.db", model) as db:
+        db.add_files(folder, metadata={"project": "x", "title": "mine"})
+        assert db.get("r").metadata == {"n": 1, "project": "x", "title": "mine"}  # type: ignore[union-attr]
+        encoded = model.encoded
+
+        def of(id: str) -> dict[str, Any]:
+            document = db.get(id)
+            assert document is not None
+            return {name: value for name, value in document.metadata.items() if name != "file"}
+
+        assert of("page.html") == {"project": "x", "title": "mine"}
+        assert db.add_files(folder, metadata={"project": "x", "title": "mine"}).unchanged == 3
+        report = db.sync(folder, metadata={"lang": "en"})
+        assert (report.changed, report.new) == (("a.txt", "page.html"), ("rows.jsonl",))
+        assert of("rows.jsonl#r") == {"n": 1, "lang": "en"}
+        assert of("a.txt") == {"project": "x", "title": "mine", "lang": "en"}
+        assert model.encoded == encoded + 1  # the row, which sync keeps apart from what was added
+        write(folder / "a.txt", "A new engine.")
+        (folder / "page.html").rename(folder / "other.html")
+        db.sync(folder)
+        assert of("rows.jsonl#r") == {"n": 1}  # of rows the file and the call say all
+        assert of("a.txt") == of("other.html") == {"project": "x", "title": "mine", "lang": "en"}
+        for call in (db.sync, db.add_files):
+            with pytest.raises(InvalidInput, match="'file'"):
+                call(folder, metadata={"file": "x"})
+            with pytest.raises(WrongType, match="metadata"):
+                call(folder, metadata=[1])  # type: ignore[arg-type]
+        assert db.check() == []

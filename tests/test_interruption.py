@@ -31,7 +31,7 @@ def test_a_timeout_ends_a_statement_and_the_handle_goes_on(file: Path) -> None:
         numbers = json.dumps(list(range(3000)))
         with pytest.raises(Interrupted):
             db.search({2: 1.0}, where=slow, where_args=[numbers, numbers], timeout=0.05)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert len(db.search({2: 1.0}, timeout=60)) == 2
         for wrong in (0, -1, "1", True):
             with pytest.raises((ValueError, TypeError)):
@@ -59,7 +59,7 @@ def test_ctrl_c_ends_waiting_for_a_lock(file: Path) -> None:
             with pytest.raises(KeyboardInterrupt):
                 db.add("w5", ids="e")
             timer.join()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
         db.add("w5", ids="e")
         assert "e" in other
 

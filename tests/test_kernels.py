@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from spladelite import SpladeLite
 from spladelite.index import kernels, postings
 from spladelite.index import scoring as search
 from spladelite.index.scoring import Segment, SegmentQuery
@@ -87,6 +88,22 @@ def dictionary_top_k(
 def assert_same(left: Result, right: Result) -> None:
     np.testing.assert_array_equal(left[0], right[0])
     np.testing.assert_array_equal(left[1].view(np.uint32), right[1].view(np.uint32))
+
+
+def test_without_the_compiled_kernel_a_large_file_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SpladeLite(":memory:") as db:
+        db.add(["a", "b"], vectors=[{5: 1.0}, {6: 1.0}])
+        db.search({5: 1.0})  # the compiled one is never slow
+        monkeypatch.setattr(kernels, "KERNEL", "numpy")
+        db.add("c", vectors={7: 1.0})
+        db.search({5: 1.0})  # nor is a small file
+        monkeypatch.setattr(kernels, "MANY", 4)
+        monkeypatch.setattr(kernels, "_warned", False)
+        db.add("d", vectors={7: 1.0})
+        with pytest.warns(UserWarning, match="without its compiled kernel.* for the 4 passages"):
+            db.search({5: 1.0})
+        db.add("e", vectors={7: 1.0})
+        db.search({5: 1.0})
 
 
 def test_the_compiled_kernel_is_used() -> None:

@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from spladelite import SpladeLite
+from spladelite.index.settings import sign
 
 GOLDEN = Path(__file__).parent / "golden" / "format1.db"
 KILLED = """
@@ -114,3 +115,15 @@ def test_one_that_is_killed_after_its_commit_is_complete(tmp_path: Path, migrate
     assert run(KILLED, path, "finish", 1).returncode == -signal.SIGKILL
     SpladeLite(path).close()
     assert content(path) == migrated
+
+
+def test_a_file_without_words_gets_marks_of_what_its_model_cannot_read(tmp_path: Path) -> None:
+    path = Path(shutil.copy(GOLDEN, tmp_path / "kb.db"))
+    connection = apsw.Connection(str(path))
+    connection.execute("DELETE FROM document_text; UPDATE meta SET value = '0' WHERE key = 'bm25'")
+    sign(connection)
+    connection.close()
+    with SpladeLite(path) as db:
+        assert db.stats().language is None
+        assert db.stats().unread == 1
+        assert db.check() == []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import tomllib
 from importlib import resources
 from pathlib import Path
+
+import pytest
 
 import spladelite
 
@@ -39,3 +43,17 @@ def test_the_browsers_side_is_installed() -> None:
     assert installed - listed == {"index.d.ts"}, "files that a wheel would lack"
     version = json.loads((ROOT / "web" / "package.json").read_text())["version"]
     assert version == spladelite.__version__
+
+
+def test_the_npm_package_has_what_a_page_needs_and_no_more() -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm")
+    packed = subprocess.run(
+        [npm, "pack", "--dry-run", "--json"], cwd=ROOT / "web", capture_output=True, text=True, timeout=120, check=True
+    )
+    (package,) = json.loads(packed.stdout)
+    sources = {f"src/{path.name}" for path in (ROOT / "web" / "src").iterdir()}
+    assert {file["path"] for file in package["files"]} == sources | {"package.json", "README.md", "LICENSE"}
+    assert package["size"] < 60_000
+    assert (ROOT / "web" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

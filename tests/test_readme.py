@@ -17,6 +17,7 @@ NEEDS = {  # the framework that a page's code imports
     "haystack": "haystack",
     "llamaindex": "llama_index",
     "mcp": "mcp",
+    "datasette": "datasette",
 }
 
 

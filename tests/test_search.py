@@ -96,3 +96,10 @@ def test_without_the_marks_a_highlight_is_the_text(bundled: SpladeLite, text: st
         marked = highlight(text, tokens, places, terms, "\ue000", "\ue001")
         assert marked.replace("\ue000", "").replace("\ue001", "") == text
         assert "\ue000\ue000" not in marked
+
+
+def test_the_full_stop_is_not_marked(bundled: SpladeLite) -> None:
+    text = "A car (red). It crashed; the end..."
+    tokens = bundled._session.models.sparse.load().tokenize(text)
+    marked = highlight(text, tokens, [], dict.fromkeys(tokens.term_ids.tolist(), 1.0), "[", "]")
+    assert marked == "[A] [car] ([red]). [It] [crashed]; [the] [end]..."

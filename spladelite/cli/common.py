@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -38,6 +38,13 @@ language_option = click.option(
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Name every file that is stored, and say how long.")
+metadata_option = click.option(
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What the metadata of every document gets, or a JSON object of it; repeatable.",
+)
 
 
 def where_options(command: _Command) -> _Command:
@@ -95,15 +102,22 @@ def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
 
 
-def json_object(text: str | None, name: str) -> dict[str, Any]:
-    """The JSON object of an option; empty where it was not given."""
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint=name) from error
-    if not isinstance(value, dict):
-        raise click.BadParameter('give a JSON object, such as {"lang": "en"}', param_hint=name)
-    return value
+def given_metadata(entries: Iterable[str]) -> dict[str, Any]:
+    """``--metadata``: KEY=VALUE, in which a number is a number, or a JSON object."""
+    metadata: dict[str, Any] = {}
+    for entry in entries:
+        if entry.lstrip().startswith("{"):
+            try:
+                metadata |= json.loads(entry)
+            except (ValueError, RecursionError) as error:
+                raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
+        else:
+            name, equals, value = entry.partition("=")
+            if not name or not equals:
+                message = f'{entry!r} is neither KEY=VALUE nor a JSON object, such as {{"lang": "en"}}'
+                raise click.BadParameter(message, param_hint="--metadata")
+            metadata[name] = number_or_text(value)
+    return metadata
 
 
 def print_size(name: str, size: int, path: str, as_json: bool) -> None:

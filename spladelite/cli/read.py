@@ -21,7 +21,7 @@ from spladelite.cli.common import (
     where_arguments,
     where_options,
 )
-from spladelite.cli.tables import beginning, print_card, print_fields, print_table, snippet
+from spladelite.cli.tables import beginning, excerpt, print_card, print_fields, print_table, snippet
 from spladelite.documents.sources import number_or_text
 from spladelite.errors import DocumentNotFound
 
@@ -67,6 +67,9 @@ def search(
 ) -> None:
     """Print the best documents for QUERY, best first. Exit status 1 if there is none.
 
+    A terminal shows rank, score, id, place and some lines of each passage, its words in red unless NO_COLOR is set;
+    a file or a program gets a table with a line a hit.
+
     \b
     Examples:
       spladelite search kb.db "how do I shrink a file" -k 3
@@ -85,6 +88,9 @@ def search(
             for rank, hit in enumerate(hits, offset + 1):
                 marked = db.highlight(hit, "\ue000", "\ue001")
                 print_card(_head(rank, hit), hit.text[: hit.start] + marked + hit.text[hit.end :])
+        elif text == "passage" and sys.stdout.isatty():
+            for rank, hit in enumerate(hits, offset + 1):
+                print_card((*_head(rank, hit), hit.place), excerpt(db.highlight(hit, "\ue000", "\ue001")))
         else:
             rows = [
                 (*_head(rank, hit), _found(db, hit) if hit.text else "") for rank, hit in enumerate(hits, offset + 1)

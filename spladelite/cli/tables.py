@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Container, Mapping, Sequence
+import unicodedata
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import click
 
@@ -17,7 +18,8 @@ _LEAD = 40  # characters that a snippet shows before its first match
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int] = ()) -> None:
     """Print rows under a header; the last column is cut at the edge of the terminal.
 
-    A stretch between U+E000 and U+E001 is printed bold. Columns in ``right`` are aligned to the right.
+    A stretch between U+E000 and U+E001 is printed bold and red, as grep does. Columns in ``right`` are aligned to
+    the right.
     """
     if not rows:
         return
@@ -36,8 +38,41 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Con
         click.echo(click.style(line, bold=True) if number == 0 else line)
 
 
+def excerpt(marked: str, lines: int = 4) -> str:
+    """A highlighted passage from shortly before its first match, in lines of the terminal, indented by three."""
+    room = max(20, min(100, shutil.get_terminal_size((80, 24)).columns - 5))
+    wrapped = [""]
+    for word in _line(snippet(marked)).split(" "):
+        for piece in _pieces(word, room):
+            if wrapped[-1] and _width(wrapped[-1]) + 1 + _width(piece) > room:
+                wrapped.append("")
+            wrapped[-1] += (" " if wrapped[-1] else "") + piece
+    if len(wrapped) > lines:
+        wrapped[lines - 1] += "…"
+    return "\n".join(f"   {line}" for line in wrapped[:lines])
+
+
+def _pieces(word: str, room: int) -> Iterator[str]:
+    """A word, divided where it is wider than a line: scripts without spaces, long addresses."""
+    piece = ""
+    for character in word:
+        if _width(piece) + _width(character) > room:
+            yield piece
+            piece = ""
+        piece += character
+    yield piece
+
+
+def _width(cell: str) -> int:
+    """Columns of a terminal; marks of highlighting take none."""
+    plain = _plain(cell)
+    if plain.isascii():
+        return len(plain)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in plain)
+
+
 def print_card(head: Sequence[str], text: str) -> None:
-    """Print a line in bold, under it the text with its marked stretches in bold, and a blank line."""
+    """Print a line in bold, under it the text with its marked stretches in bold and red, and a blank line."""
     click.echo(click.style("  ".join(map(_line, head)), bold=True))
     click.echo(_bold(_CONTROL.sub(lambda found: "\n" if found[0] in "\r\f" else "\ufffd", text)).strip("\n") + "\n")
 
@@ -71,7 +106,7 @@ def snippet(marked: str) -> str:
 
 
 def _bold(marked: str) -> str:
-    return _MARK.sub(lambda match: click.style(match[1], bold=True), marked)
+    return _plain(_MARK.sub(lambda match: click.style(match[1], bold=True, fg="red"), marked))
 
 
 def _line(cell: str) -> str:

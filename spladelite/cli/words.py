@@ -34,6 +34,10 @@ _WORDS = tuple(
         (r"\bencoder='?(\w+)'?", r"--encoder \1"),
         (r"\bmodel=(?=$|[ ,;])", "--model"),
         (r"\bbm25=False\b", "BM25 left out"),
+        (
+            r"say dense= with each text and each query, or open it with dense= a function that encodes them",
+            "Python's add(dense=...) and search(dense=...) take them; --mode splade and bm25 need none",
+        ),
         (r"\bwithout dense=", "without --dense"),
         (r"\bdense=(?=$|[ ,;])", "--dense"),
         (r"\bwhere_args\[(\d+)\]", r"--arg \1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain, tee
@@ -14,15 +15,17 @@ import click
 from spladelite.cli.common import (
     as_json,
     database,
-    json_object,
+    given_metadata,
     language_name,
     language_option,
+    metadata_option,
     model_option,
     new_model_option,
     open_database,
     print_json,
     print_size,
     quiet_option,
+    verbose_option,
     where_arguments,
     where_options,
 )
@@ -55,7 +58,7 @@ strict_option = click.option("--strict", is_flag=True, help="Stop at the first f
 @click.option("--id-column", help="Column or key that holds the id (default: _id, id, or a table's primary key).")
 @click.option("--types", help="Of CSV columns, such as zip=text,year=int,price=float; by default the values say it.")
 @click.option("--text-columns", help="CSV columns that stay text, such as zip,sku.")
-@click.option("--metadata", help="A JSON object that the metadata of every document from - or --table gets.")
+@metadata_option
 @click.option("--dense", help="Of a new file: also store dense vectors by the model in this folder.")
 @language_option
 @click.option("--replace", is_flag=True, help="Replace documents whose id exists with other content.")
@@ -64,6 +67,7 @@ strict_option = click.option("--strict", is_flag=True, help="Stop at the first f
 @encoding_option
 @strict_option
 @quiet_option
+@verbose_option
 @new_model_option
 @as_json
 def add(
@@ -75,7 +79,7 @@ def add(
     id_column: str | None,
     types: str | None,
     text_columns: str | None,
-    metadata: str | None,
+    metadata: tuple[str, ...],
     dense: str | None,
     language: str | None,
     replace: bool,
@@ -84,6 +88,7 @@ def add(
     encoding: str | None,
     strict: bool,
     quiet: bool,
+    verbose: bool,
     model: str | None,
     as_json: bool,
 ) -> None:
@@ -108,6 +113,7 @@ def add(
     Examples:
       spladelite add kb.db notes/ faq.jsonl
       spladelite add kb.db shop.db --table product --text-column description
+      spladelite add kb.db notes/ --metadata project=garden --metadata year=2024
       grep ERROR app.log | spladelite add kb.db - --metadata '{"source": "app.log"}'
     """
     if not paths:
@@ -116,9 +122,8 @@ def add(
         raise click.UsageError("--table takes one SQLite file and no --format")
     streams = table is not None or "-" in paths
     elsewhere = "://" in database
-    if metadata is not None and not streams:
-        raise click.UsageError("--metadata is for - and --table; of files, the metadata tells where they are from")
-    more = json_object(metadata, "--metadata")
+    started = time.monotonic()
+    more = given_metadata(metadata)
     for path in paths:
         if path != "-":
             os.stat(path)
@@ -145,7 +150,8 @@ def add(
         ids = [] if first is None else add_stream(db, first, sources, more, replace=replace)
         report = FilesReport() if elsewhere else db.add_files(
             named, format=format, text_column=text_column, id_column=id_column, types=columns.kinds, include=include,
-            exclude=exclude, encoding=encoding, on_conflict="replace" if replace else "error", strict=strict,
+            exclude=exclude, encoding=encoding, metadata=more, strict=strict,
+            on_conflict="replace" if replace else "error",
         )  # fmt: skip
         after = len(db)
     blank = sources.blank + report.blank
@@ -158,8 +164,11 @@ def add(
         counts = {key: value for key, value in asdict(report).items() if key not in ("ids", "blank")}
         print_json({"ids": [*ids, *report.ids], "blank": blank, "before": before, "documents": after, **counts})
     elif not quiet:
+        if verbose:
+            _print_changes(report)
         count = f"{len(ids) + len(report.ids)} read{_blank(blank, ' left out')}"
         click.echo(f"{count}; {database} has {after} documents, {after - before} more than before")
+        _say_how_long(started, verbose=verbose)
     _name_what_was_not_read(report, quiet=quiet or as_json)
 
 
@@ -182,8 +191,10 @@ def column_types(types: str | None, text_columns: str | None) -> dict[str, str]:
 @include_option
 @exclude_option
 @encoding_option
+@metadata_option
 @strict_option
 @quiet_option
+@verbose_option
 @model_option
 @as_json
 def sync(
@@ -194,8 +205,10 @@ def sync(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     encoding: str | None,
+    metadata: tuple[str, ...],
     strict: bool,
     quiet: bool,
+    verbose: bool,
     model: str | None,
     as_json: bool,
 ) -> None:
@@ -212,16 +225,20 @@ def sync(
     if watch and dry_run:
         raise click.UsageError("--watch and --dry-run exclude each other")
     changes = _watched(folder) if watch else iter(())
+    more = given_metadata(metadata)
     problems = False
     with open_database(database, model, write=True, create=not dry_run) as db:
         while True:
+            started = time.monotonic()
             report = db.sync(
-                folder, include=include, exclude=exclude, encoding=encoding, dry_run=dry_run, strict=strict
-            )
+                folder, include=include, exclude=exclude, encoding=encoding, metadata=more, dry_run=dry_run,
+                strict=strict,
+            )  # fmt: skip
             if as_json:
                 print_json({key: value for key, value in asdict(report).items() if key != "ids"})
             elif not quiet:
                 _print_sync(report, dry_run=dry_run)
+                _say_how_long(started, verbose=verbose)
             problems = _name_what_was_not_read(report, quiet=quiet or as_json or watch, leave=False)
             if next(changes, None) is None:
                 break
@@ -238,12 +255,21 @@ def _watched(folder: str) -> Iterator[object]:
     return changes
 
 
-def _print_sync(report: FilesReport, *, dry_run: bool) -> None:
+def _print_changes(report: FilesReport) -> None:
     for mark, names in (("new", report.new), ("changed", report.changed), ("deleted", report.deleted)):
         for name in names:
             click.echo(f"{mark:<8} {shown(name)}")
     for old, new in report.renamed:
         click.echo(f"renamed  {shown(old)} -> {shown(new)}")
+
+
+def _say_how_long(started: float, *, verbose: bool) -> None:
+    if verbose:
+        click.echo(f"{time.monotonic() - started:.1f} seconds")
+
+
+def _print_sync(report: FilesReport, *, dry_run: bool) -> None:
+    _print_changes(report)
     would = "would be " if dry_run else ""
     click.echo(
         f"{len(report.new)} {would}new, {len(report.changed)} changed, {len(report.renamed)} renamed, "

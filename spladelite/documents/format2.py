@@ -80,9 +80,11 @@ class Upgrade:
         set_language(connection, DEFAULT_LANGUAGE)
         record_size(connection)
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('unread', '0 0')")
-        if not _has_words(connection):
-            return
         reads = self._reads(connection, path)
+        if not _has_words(connection):
+            for rows in _texts(connection, 0, LAST):
+                add_unread(connection, _unread(rows, reads))
+            return
         self.prepare(connection, path)  # nothing to do, unless somebody has sealed a segment since
         with closing(_open_side(path)) as side:
             for segment_id, lengths, buckets in fetch(side, "SELECT segment_id, lengths, buckets FROM segment"):

@@ -247,7 +247,7 @@ def batches(documents: Iterable[NewDocument]) -> Iterator[list[NewDocument]]:
 def encode_documents(
     documents: Sequence[NewDocument], models: FileModels, advance: Advance = lambda *_: None
 ) -> EncodedDocuments:
-    """Chunk, encode and quantise; a model is only loaded if a document brings no vector.
+    """Chunk, encode and quantise; a model is only loaded if a document brings no vector of its kind.
 
     The file's ``min_weight`` applies to the model's vectors; a vector that the caller gave is kept whole.
     """
@@ -263,10 +263,17 @@ def encode_documents(
     passages = [
         document.text[start:end]
         for document, spans in zip(documents, encoded.spans, strict=True)
+        if document.dense is None
         for start, end in spans
     ]
-    vectors = [models.dense.documents(passages[i : i + ENCODED_AT_ONCE]) for i in _steps(passages)]
-    return dataclasses.replace(encoded, dense=np.concatenate(vectors))
+    made = [models.dense.documents(passages[i : i + ENCODED_AT_ONCE]) for i in _steps(passages)]
+    rows = iter(np.concatenate(made)) if made else iter(())
+    dense = [
+        next(rows) if document.dense is None else document.dense  # a caller's is that of every passage
+        for document, spans in zip(documents, encoded.spans, strict=True)
+        for _ in spans
+    ]
+    return dataclasses.replace(encoded, dense=np.stack(dense))
 
 
 def _encode_sparse(

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import apsw
@@ -271,8 +271,7 @@ _PASSAGES = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
+class Ranked(NamedTuple):
     """What a search has found for one query, best first.
 
     Attributes:
@@ -301,9 +300,8 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
         ranked: for each query what was found.
         text: whether the hits have their texts; without, no text is read, and no checksum of a document compared.
     """
-    wanted = np.sort(np.concatenate([np.empty(0, np.int64), *(found.passage_ids for found in ranked)]))
-    wanted = wanted[np.diff(wanted, prepend=wanted[:1] - 1) > 0]  # ascending: neighbours in pages
-    if not len(wanted):
+    wanted = sorted({id for found in ranked for id in found.passage_ids.tolist()})  # ascending: neighbours in pages
+    if not wanted:
         return [[] for _ in ranked]
     if text:
         documents = _read_documents(connection, wanted)
@@ -313,7 +311,7 @@ def read_hits(connection: apsw.Connection, ranked: Sequence[Ranked], text: bool 
             if passages == 1
         }
         if len(found) < len(wanted):
-            found |= _read_parts(connection, [id for id in wanted.tolist() if id not in found], documents)
+            found |= _read_parts(connection, [id for id in wanted if id not in found], documents)
     else:
         found = {columns[0]: columns[1:] for columns in connection.execute(_WITHOUT_TEXT, (int_array(wanted),))}
     if len(found) < len(wanted):

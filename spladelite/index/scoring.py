@@ -186,9 +186,15 @@ def _best_of_segment(
 
 def bm25_weights(counts: NDArray[np.int64], documents: int) -> list[float]:
     """``idf · (k1 + 1)`` of words that ``counts`` of ``documents`` documents have."""
-    n = counts.astype(np.float64)
-    weights: list[float] = (np.log1p((documents - n + 0.5) / (n + 0.5)) * (K1 + 1)).tolist()
+    weights: list[float] = (bm25_idf(counts, documents) * (K1 + 1)).tolist()
     return weights
+
+
+def bm25_idf(counts: NDArray[np.int64], documents: int) -> NDArray[np.float64]:
+    """``ln(1 + (N - n + ½) / (n + ½))``, n being ``counts`` and N ``documents``."""
+    n = counts.astype(np.float64)
+    idf: NDArray[np.float64] = np.log1p((documents - n + 0.5) / (n + 0.5))
+    return idf
 
 
 def bm25_norms(lengths: NDArray[np.float32], average: float) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from spladelite.index.words import DEFAULT_LANGUAGE, check_language, languages
 # (benchmarks/README.md).
 DEFAULT_MIN_WEIGHT = 0.3
 MAX_VOCABULARY = 1 << 24
+MAX_DIMENSION = (1 << 20) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def read_meta(connection: apsw.Connection, otherwise: Mapping[str, str] | None =
             0 < meta.layout.vocabulary_size <= MAX_VOCABULARY
             and 0 < meta.layout.segment_size <= MAX_SEGMENT
             and 0 < meta.layout.tail_size <= MAX_SEGMENT
-            and 0 <= meta.layout.dimension < 1 << 20
+            and 0 <= meta.layout.dimension <= MAX_DIMENSION
             and 0 < meta.window < 1 << 24
             and 0 <= meta.min_weight < LARGEST_WEIGHT
             and (meta.layout.language is None or meta.layout.language in languages())

@@ -40,6 +40,7 @@ MAX_FREQUENCY = 255  # a posting's byte
 
 _LONGEST = 64  # characters: longer words are not stemmed, longer chunks have no whole
 _KNOWN = 1 << 17  # chunks whose term ids are remembered
+_KNOWN_OF_QUERIES = 1 << 14
 _SLICE = 1 << 20  # characters that are divided at once
 
 _CONNECTORS = "._@+:/#-"
@@ -152,6 +153,22 @@ class _Known(dict[str, tuple[int, ...]]):
         return ids
 
 
+class _Asked(dict[str, tuple[tuple[QueryWord, bool], ...]]):
+    """Chunks, the words that they give a query, and which of these are stop words."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        super().__init__()
+        self._analyzer = analyzer
+
+    def __missing__(self, chunk: str) -> tuple[tuple[QueryWord, bool], ...]:
+        words = tuple(self._analyzer.query_words(chunk))
+        if len(chunk) <= _LONGEST:
+            if len(self) >= _KNOWN_OF_QUERIES:
+                self.clear()
+            self[chunk] = words
+        return words
+
+
 class Analyzer:
     """Divides texts of one language. Safe among threads.
 
@@ -165,6 +182,7 @@ class Analyzer:
         self._stemmers: dict[str, Stemmer.Stemmer] = {}
         self._lock = threading.Lock()  # a stemmer is for one thread at a time
         self._known = _Known(self)
+        self._asked = _Asked(self)
 
     def count(self, texts: Sequence[str]) -> WordCounts:
         """The words of documents."""
@@ -200,20 +218,28 @@ class Analyzer:
         found: dict[int, QueryWord] = {}
         stops: dict[int, QueryWord] = {}
         for match in _chunks(text).finditer(text):
-            for start, end, word in self._places(match[0], in_query=True):
-                id = term_id(word)
-                part = match[0][start:end].lower()
-                target = stops if _fold(part) in self.stop_words else found
-                target.setdefault(id, QueryWord(id, part))
+            for word, is_stop in self._asked[match[0]]:
+                (stops if is_stop else found).setdefault(word.term_id, word)
             if len(found) >= MAX_QUERY_WORDS:
                 break
         return list((found or stops).values())[:MAX_QUERY_WORDS]
+
+    def query_words(self, chunk: str) -> Iterator[tuple[QueryWord, bool]]:
+        """The words that a chunk gives a query, and whether each is a stop word."""
+        for start, end, word in self._places(chunk, in_query=True):
+            part = chunk[start:end].lower()
+            yield QueryWord(term_id(word), part), _fold(part) in self.stop_words
 
     def places(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Each word of a text: where it starts and ends, and its term id. Words may overlap."""
         for match in _chunks(text).finditer(text):
             for start, end, word in self._places(match[0], in_query=False):
                 yield match.start() + start, match.start() + end, term_id(word)
+
+    def words(self, text: str) -> Iterator[str]:
+        """The words of a document as they are hashed, each as often as it is there."""
+        for match in _chunks(text).finditer(text):
+            yield from self.words_of(match[0], in_query=False)
 
     def words_of(self, chunk: str, in_query: bool) -> list[str]:
         """The words of a chunk as they are hashed."""

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from spladelite import Document as Stored
 from spladelite import Hit, IdConflict, SpladeLite
-from spladelite.integrations.opening import escaped, missing, opened
+from spladelite.integrations.opening import escaped, missing, opened, with_lists
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -262,7 +262,7 @@ def _metadata(document: Document) -> dict[str, Any]:
     }
     if not (document.content and document.content.strip()):
         extra["content"] = document.content
-    return {**document.meta, **({EXTRA: extra} if extra else {})}
+    return {**with_lists(document.meta), **({EXTRA: extra} if extra else {})}
 
 
 def _document(found: Stored | Hit, score: float | None = None) -> Document:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from spladelite import Hit, SpladeLite, Where
-from spladelite.integrations.opening import missing, opened
+from spladelite.integrations.opening import missing, opened, with_lists
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -19,7 +19,7 @@ try:
     from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.vectorstores import VectorStore
-    from pydantic import ConfigDict
+    from pydantic import ConfigDict, field_validator
 except ImportError as error:
     raise ImportError(missing("langchain-core", "langchain")) from error
 
@@ -57,7 +57,7 @@ class SpladeLiteVectorStore(VectorStore):
         **_: Any,
     ) -> list[str]:
         """Add texts, or replace those whose id is there; a text without an id gets a hash of it and its metadata."""
-        return list(self.database.upsert(list(texts), ids=ids, metadata=metadatas))
+        return list(self.database.upsert(list(texts), ids=ids, metadata=with_lists(metadatas)))
 
     def delete(self, ids: list[str] | None = None, *, filter: Where = None, **_: Any) -> bool | None:
         """Delete by id, or what matches a filter; without either, everything."""
@@ -131,7 +131,7 @@ class SpladeLiteRetriever(BaseRetriever):
     """A LangChain retriever.
 
     Attributes:
-        database: a :class:`SpladeLite`.
+        database: a :class:`SpladeLite`, or the path of its file.
         k: how many documents.
         where: a filter.
         search_arguments: others of :meth:`SpladeLite.search`, such as ``{"mode": "hybrid"}``.
@@ -143,6 +143,11 @@ class SpladeLiteRetriever(BaseRetriever):
     k: int = 4
     where: dict[str, Any] | str | None = None
     search_arguments: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+
+    @field_validator("database", mode="before")
+    @classmethod
+    def _opened(cls, database: Any) -> Any:
+        return opened(database) if isinstance(database, str | os.PathLike) else database
 
     def _get_relevant_documents(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import apsw
@@ -140,6 +141,10 @@ def highlight(
     return "".join([*pieces, passage[position:]])
 
 
+# Models give the full stop weights; nobody looks for it.
+_PUNCTUATION = re.compile(r"[.,;:!?'\"()\[\]{}<>/\\|`~_-]+")
+
+
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans in order, those that overlap as one."""
     joined: list[tuple[int, int]] = []
@@ -156,7 +161,7 @@ def _words(passage: str, tokens: Tokens, strong: Collection[int]) -> Sequence[tu
     for term_id, start, end in zip(tokens.term_ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True):
         if end == start:
             continue
-        matters = term_id in strong
+        matters = term_id in strong and not _PUNCTUATION.fullmatch(passage, start, end)
         begin, last, earlier = words[-1] if words else (0, 0, False)
         # Tokens may share characters (a Hangul syllable is several, once it is decomposed): they are of one word.
         joined = passage[start:end].isalnum() and passage[start - 1 : start].isalnum()

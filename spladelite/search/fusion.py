@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelite.errors import InvalidInput, WrongType
 from spladelite.index.quantize import LARGEST_WEIGHT
+
+Scores = TypeVar("Scores", NDArray[np.float32], np.float32)
 
 FUSIONS = ("convex", "rrf")
 RRF_CONSTANT = 60
@@ -66,15 +69,16 @@ def fuse(
     """
     contributions = {}
     known = np.zeros(len(doc_ids), bool)
+    total = np.zeros(len(doc_ids), np.float32)
     for name, given in scores.items():
         of_part = ~np.isnan(given) if name == "dense" else given > 0
         contribution = np.zeros(len(doc_ids), np.float32)
         values = _share_of(largest[name], given[of_part]) if fusion == "convex" else _reciprocal_rank(given[of_part])
         contribution[of_part] = np.float32(weights[name]) * values
         contributions[name] = contribution
+        total += contribution
         if weights[name] > 0:
             known |= of_part
-    total = np.add.reduce(list(contributions.values()), dtype=np.float32)
     if "dense" not in scores:
         known &= total > 0  # a share may be too small for a float
     best = np.lexsort((doc_ids, -total))
@@ -133,11 +137,11 @@ def threshold(floors: Mapping[str, float], weights: Mapping[str, float], largest
     """What the convex fusion gives a document that has the score ``floors`` from each part, 0 from one not named."""
     total = 0.0
     for name, floor in floors.items():
-        total += weights[name] * float(_share_of(largest[name], np.array([floor], np.float32))[0])
+        total += weights[name] * float(_share_of(largest[name], np.float32(floor)))
     return total
 
 
-def _share_of(largest: float, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def _share_of(largest: float, scores: Scores) -> Scores:
     return scores / np.float32(largest) if largest > 0 else scores  # not above 0: only dense scores are not
 
 

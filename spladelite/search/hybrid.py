@@ -21,7 +21,7 @@ from spladelite.errors import CorruptIndex
 from spladelite.file.sqlite import fetch, int_array
 from spladelite.index import dense_blocks
 from spladelite.index.kernels import scores_at, top_k
-from spladelite.index.scoring import SegmentQuery
+from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.snapshot import Snapshot
 from spladelite.index.words import analyzer
 from spladelite.records import Explanation, PartMatch
@@ -30,7 +30,7 @@ from spladelite.search.query_weights import Query
 from spladelite.search.request import Request
 from spladelite.search.searcher import Result, Searcher, TermLists, View, filter_best
 
-DEPTH = 100  # documents of each part that are candidates at first, or k if that is more
+DEPTH = 50  # documents of each part that are candidates at first, or k if that is more
 RRF_DEPTH = 200  # for reciprocal ranks, which depend on it; or k if that is more
 DEEPER = 4
 
@@ -62,7 +62,7 @@ class Candidates:
 
 def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query) -> Result:
     """The passages to show of the best documents, and the documents' scores."""
-    if request.fusion == "convex":
+    if request.matching is not None and request.fusion == "convex":
         found = filter_best(view, request, lambda other: rank(searcher, view, other, parts, query))
         if found is not None:
             return found
@@ -148,7 +148,7 @@ def _candidates(
 
     def rank_lists(lists: TermLists) -> Candidates:
         if request.weights is None:
-            lists = replace(lists, splade=_readable(view.snapshot, lists.splade))
+            lists = lists._replace(splade=_readable(view.snapshot, lists.splade))
         depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
         while True:
             found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)
@@ -180,35 +180,57 @@ def _best_of_parts(
     passages, scores = top_k(lists.splade, lists.weights, depth)
     splade: Part = (_document_ids(snapshot, passages), passages, scores)
     word_ids, word_scores = top_k(lists.words, lists.word_weights, depth)
-    words: Part = (word_ids, word_ids, word_scores)
-    floors = {name: float(part[2][-1]) for name, part in (("splade", splade), ("bm25", words)) if len(part[2]) == depth}
-    doc_ids = np.unique(np.concatenate([splade[0], words[0], np.array([] if also is None else [also], np.int64)]))
+    floors = {name: float(best[-1]) for name, best in (("splade", scores), ("bm25", word_scores)) if len(best) == depth}
+    doc_ids = _union(splade[0], word_ids, np.array([] if also is None else [also], np.int64))
     dense = NO_PART
     if "dense" in parts:
         dense = _dense(view, request, query, depth, doc_ids)
         if len(dense[0]) >= depth:
             floors["dense"] = float(dense[2][depth - 1])
-        doc_ids = np.union1d(doc_ids, dense[0])
-    others = np.setdiff1d(doc_ids, splade[0])
-    if request.weights is None:
-        others = np.setdiff1d(others, snapshot.unread.doc_ids)
-    splade = _completed(splade, _splade_scores(snapshot, lists, others))
-    words = _completed(words, _word_scores(snapshot, lists, np.setdiff1d(doc_ids, words[0])))
-    passage_ids = doc_ids.copy()
+        doc_ids = _union(doc_ids, dense[0])
     found = {"splade": np.zeros(len(doc_ids), np.float32), "bm25": np.zeros(len(doc_ids), np.float32)}
     found["dense"] = np.full(len(doc_ids), np.nan, np.float32)
-    for name, part in (("bm25", words), ("dense", dense), ("splade", splade)):
-        place = np.searchsorted(doc_ids, part[0])
-        found[name][place] = part[2]
-        shown = part[2] > 0 if name == "splade" else np.ones(len(place), bool)
-        passage_ids[place[shown]] = part[1][shown]
+    passage_ids = doc_ids.copy()
+    place = np.searchsorted(doc_ids, dense[0])
+    passage_ids[place], found["dense"][place] = dense[1:]
+    place = np.searchsorted(doc_ids, splade[0])
+    passage_ids[place], found["splade"][place] = splade[1:]
+    others = _without(len(doc_ids), place)
+    if request.weights is None and len(snapshot.unread.doc_ids):
+        others = others[~_contains(snapshot.unread.doc_ids, doc_ids[others])]
+    best, found["splade"][others] = _splade_scores(snapshot, lists, doc_ids[others])
+    known = found["splade"][others] > 0
+    passage_ids[others[known]] = best[known]
+    place = np.searchsorted(doc_ids, word_ids)
+    found["bm25"][place] = word_scores
+    others = _without(len(doc_ids), place)
+    found["bm25"][others] = _word_scores(snapshot, lists, doc_ids[others])
     shares = None
     if also is not None and lists.words:
-        shares = np.array(
-            [_word_scores(snapshot, lists.one_word(i), doc_ids)[2] for i in range(len(lists.word_weights))]
-        )
+        shares = np.array([_word_scores(snapshot, lists.one_word(i), doc_ids) for i in range(len(lists.word_weights))])
     empty = Fused(NO_PART[0], NO_PART[2], {})
     return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, empty, shares), floors
+
+
+def _union(*ids: Ids) -> Ids:
+    """Ascending, each once; as ``np.unique``, in a third of the time for so few."""
+    every = np.concatenate(ids)
+    every.sort()
+    return every[np.diff(every, prepend=every[:1] - 1) > 0]
+
+
+def _without(count: int, places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places from 0 to ``count`` that are not among ``places``."""
+    left = np.ones(count, bool)
+    left[places] = False
+    return np.flatnonzero(left)
+
+
+def _contains(ids: Ids, wanted: Ids) -> NDArray[np.bool_]:
+    """Which of ``wanted`` are among ``ids``, one or more, ascending."""
+    place = np.searchsorted(ids, wanted)
+    found: NDArray[np.bool_] = ids[np.minimum(place, len(ids) - 1)] == wanted
+    return found
 
 
 def _readable(snapshot: Snapshot, lists: list[SegmentQuery]) -> list[SegmentQuery]:
@@ -241,14 +263,6 @@ def _largest(view: View, query: Query, lists: TermLists, parts: Sequence[str], j
     return largest
 
 
-def _completed(part: Part, more: Part) -> Part:
-    return (
-        np.concatenate((part[0], more[0])),
-        np.concatenate((part[1], more[1])),
-        np.concatenate((part[2], more[2])),
-    )
-
-
 def _dense(view: View, request: Request, query: Query, k: int, also: Ids | None = None) -> Part:
     if query.vector is None:
         return NO_PART
@@ -265,7 +279,11 @@ def _by_segment(snapshot: Snapshot, passage_ids: Ids) -> Iterator[NDArray[np.int
             yield np.empty(0, np.intp)
             continue
         wanted = passage_ids[begin:end]
-        ordinals = np.searchsorted(segment.passage_ids, wanted)
+        first = int(segment.passage_ids[0])
+        if int(segment.passage_ids[-1]) - first < len(segment):  # no gaps
+            ordinals = wanted - first
+        else:
+            ordinals = np.searchsorted(segment.passage_ids, wanted)
         if ordinals[-1] >= len(segment) or (segment.passage_ids[ordinals] != wanted).any():
             raise CorruptIndex("an index names passages that the segments do not have; run check(repair=True)")
         yield ordinals
@@ -286,33 +304,38 @@ def _document_ids(snapshot: Snapshot, passage_ids: Ids) -> Ids:
     return doc_ids
 
 
-def _word_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
+def _word_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Floats:
     """BM25's scores of documents, ascending."""
     if not lists.words or not len(doc_ids):
-        return NO_PART
+        return np.zeros(len(doc_ids), np.float32)
     wanted = [ordinals.astype(np.uint16) for ordinals in _by_segment(snapshot, doc_ids)]
-    return doc_ids, doc_ids, np.concatenate(scores_at(lists.words, lists.word_weights, wanted))
+    return np.concatenate(scores_at(lists.words, lists.word_weights, wanted))
 
 
-def _splade_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> Part:
-    """SPLADE's scores of documents, ascending, and the first of the best passages of each."""
+def _splade_scores(snapshot: Snapshot, lists: TermLists, doc_ids: Ids) -> tuple[Ids, Floats]:
+    """The first of the best passages of documents, ascending, and its score by SPLADE."""
     if not lists.splade or not len(doc_ids):
-        return NO_PART
+        return doc_ids, np.zeros(len(doc_ids), np.float32)
     segments = snapshot.all_segments
-    spans, sizes = [], []
-    for segment, ordinals in zip(segments, _by_segment(snapshot, doc_ids), strict=True):
-        size = np.ones(len(ordinals), np.intp)
-        if segment.document_of is not None and segment.starts is not None:
-            size = segment.starts[segment.document_of[ordinals] + 1] - ordinals
-        spans.append(_ranges(ordinals, size))
-        sizes.append(size)
-    values = np.concatenate(scores_at(lists.splade, lists.weights, [span.astype(np.uint16) for span in spans]))
-    passages = np.concatenate([segment.passage_ids[span] for segment, span in zip(segments, spans, strict=True)])
+    firsts = list(_by_segment(snapshot, doc_ids))
+    sizes = [_passages_of(segment, ordinals) for segment, ordinals in zip(segments, firsts, strict=True)]
     counts = np.concatenate(sizes)
+    spans = firsts if counts.max() == 1 else [_ranges(*pair) for pair in zip(firsts, sizes, strict=True)]
+    values = np.concatenate(scores_at(lists.splade, lists.weights, [span.astype(np.uint16) for span in spans]))
+    if spans is firsts:
+        return doc_ids, values
+    passages = np.concatenate([segment.passage_ids[span] for segment, span in zip(segments, spans, strict=True)])
     scores = np.maximum.reduceat(values, np.cumsum(counts) - counts)
     row = np.repeat(np.arange(len(counts)), counts)
     best = np.flatnonzero(values == scores[row])
-    return doc_ids, passages[best[np.flatnonzero(np.diff(row[best], prepend=-1))]], scores
+    return passages[best[np.flatnonzero(np.diff(row[best], prepend=-1))]], scores
+
+
+def _passages_of(segment: Segment, firsts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many passages the documents have whose first ones have these ordinals."""
+    if segment.document_of is None or segment.starts is None:
+        return np.ones(len(firsts), np.intp)
+    return segment.starts[segment.document_of[firsts] + 1] - firsts
 
 
 def _ranges(firsts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:

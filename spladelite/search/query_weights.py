@@ -6,14 +6,14 @@ file, document frequencies and query words, is looked up once a query inside the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelite.arguments import check_unicode, check_vector
-from spladelite.errors import WrongType
+from spladelite.arguments import check_dense, check_unicode, check_vector
+from spladelite.errors import InvalidVector, WrongType
 from spladelite.file_models import FileModels
 from spladelite.index.words import QueryWord, analyzer
 from spladelite.search.searcher import QueryWeights, View, document_frequencies
@@ -65,12 +65,14 @@ class Query:
 
     def marks(self) -> dict[int, float]:
         """What ``highlight`` marks, by term id: SPLADE's terms by weight; words alike, as much as the strongest."""
+        if not self.words:
+            return dict(self.weights)
         strongest = max((weight for _, weight in self.weights), default=1.0)
         return dict(self.weights) | dict.fromkeys(self.word_ids, strongest)
 
 
 def encode_queries(
-    queries: Sequence[object], parts: Sequence[str], encoder: str | None, models: FileModels
+    queries: Sequence[object], parts: Sequence[str], encoder: str | None, models: FileModels, dense: object = None
 ) -> list[EncodedQuery]:
     """Encode queries for the parts that are asked.
 
@@ -79,6 +81,7 @@ def encode_queries(
         parts: one or more of ``splade``, ``bm25`` and ``dense``.
         encoder: None for the model, ``"idf"`` for the query's own tokens weighted by their rarity in the file.
         models: of the file.
+        dense: the queries' dense vectors, one each, instead of the encoder's.
 
     Raises:
         WrongType, InvalidVector, InvalidText: what is wrong with a query.
@@ -91,6 +94,9 @@ def encode_queries(
             raise WrongType(f"the query is of type {type(query).__name__}; give a str or {{term_id: weight}}")
         elif tuple(parts) != ("splade",):
             raise WrongType(f"the query is of type {type(query).__name__}; BM25 and dense search need a text")
+    if not any(isinstance(query, str) for query in queries):
+        size = models.meta.layout.vocabulary_size
+        return [EncodedQuery("", _pairs(*check_vector(query, size, "the query"))) for query in queries]
     texts = [query if isinstance(query, str) else "" for query in queries]
     asked = [i for i, text in enumerate(texts) if text.strip()]
     weights: list[QueryWeights | None] = [() for _ in queries]
@@ -107,10 +113,20 @@ def encode_queries(
         rows = models.sparse.load().encode_queries([texts[i] for i in asked])
         for i, row in zip(asked, rows, strict=True):
             weights[i] = _pairs(*row)
-    if "dense" in parts:
+    if "dense" in parts and dense is not None:
+        vectors = [*_given_vectors(dense, len(queries), models.meta.layout.dimension)]
+    elif "dense" in parts:
         for i, vector in zip(asked, models.dense.queries([texts[i] for i in asked]), strict=True):
             vectors[i] = vector
     return [EncodedQuery(*entry) for entry in zip(texts, weights, tokens, vectors, unread, strict=True)]
+
+
+def _given_vectors(dense: object, count: int, dimension: int) -> Iterator[NDArray[np.float32]]:
+    rows = list(dense) if isinstance(dense, Iterable) else []
+    if len(rows) != count:
+        raise InvalidVector(f"dense has {len(rows)} vectors for {count} queries; give one each")
+    for i, row in enumerate(rows):
+        yield check_dense(row, dimension, f"dense[{i}]" if count > 1 else "dense")
 
 
 def _pairs(terms: NDArray[np.int32], weights: NDArray[np.float32]) -> QueryWeights:

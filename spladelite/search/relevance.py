@@ -14,9 +14,9 @@ from spladelite.search.request import Request
 SCORE_OF_A_WORD = 2.0  # what a matching word of middling rarity adds to a BM25 score, about
 
 
-def relevance(scores: ArrayLike, request: Request, parts: Sequence[str], query: Query) -> NDArray[np.float64]:
+def relevance(scores: NDArray[np.float32], request: Request, parts: Sequence[str], query: Query) -> NDArray[np.float64]:
     """The relevance of each score of one search, float64 ``(m,)``, strictly rising with the score up to rounding."""
-    values = np.asarray(scores, np.float64)
+    values = scores.astype(np.float64)
     if len(parts) > 1:
         weights = request.weights or default_weights(parts, len(query.words), query.unread)
         best = sum(weights.values()) / (1 if request.fusion == "convex" else RRF_CONSTANT + 1)
@@ -26,8 +26,8 @@ def relevance(scores: ArrayLike, request: Request, parts: Sequence[str], query: 
     if tuple(parts) == ("bm25",):
         scale = SCORE_OF_A_WORD * max(1, len(query.words))
     else:
-        scale = sum(weight * weight for _, weight in query.weights)
-    return np.asarray(values / (values + scale) if scale > 0 else np.zeros(len(values)))
+        scale = sum([weight * weight for _, weight in query.weights])
+    return values / (values + scale) if scale > 0 else np.zeros(len(values))
 
 
 def logistic(scores: ArrayLike) -> NDArray[np.float64]:

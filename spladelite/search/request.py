@@ -37,6 +37,7 @@ class Request:
         offset: how many of the best are passed over.
         text: whether hits have their texts.
         diversity: how much hits are to differ, 0 to 1; see :mod:`spladelite.search.diversity`.
+        dense: the queries' dense vectors, as the caller gave them; None for the encoder's.
     """
 
     mode: str | None = None
@@ -50,22 +51,34 @@ class Request:
     offset: int = 0
     text: bool = True
     diversity: float = 0.0
+    dense: object = None
 
-    def parts(self, layout: Layout, vectors: bool = False) -> tuple[str, ...]:
+    def parts(self, layout: Layout, encodes: bool, vectors: bool = False) -> tuple[str, ...]:
         """The indexes of a file that are asked, one or more of ``splade``, ``bm25`` and ``dense``.
 
-        ``vectors`` says that the queries are sparse vectors: without a mode, SPLADE alone is asked then.
+        ``encodes`` says that the file has an encoder for dense vectors: where callers give them, a query without one
+        asks the other indexes. ``vectors`` says that the queries are sparse vectors: without a mode, SPLADE alone is
+        asked then.
 
         Raises:
-            InvalidInput: the file has no index for the mode, or for a part that ``weights`` names; ``encoder`` is given
-                and no part uses it.
+            InvalidInput: the file has no index for the mode, or for a part that ``weights`` names; ``encoder`` or
+                ``dense`` is given and no part uses it.
         """
-        parts = ("splade",) if vectors and self.mode is None and self.weights is None else self._parts(layout)
+        if vectors and self.mode is None and self.weights is None and self.dense is None:
+            parts: tuple[str, ...] = ("splade",)
+        else:
+            parts = self._parts(layout, encodes or self.dense is not None)
+        if self.dense is not None and "dense" not in parts:
+            raise InvalidInput(
+                "dense= is for the dense part, and this search has none"
+                if layout.dimension
+                else "this file has no dense vectors; leave dense out"
+            )
         if self.encoder is not None and "splade" not in parts:
             raise InvalidInput(f"encoder={self.encoder!r} is for the SPLADE part, and this search has none")
         return parts
 
-    def _parts(self, layout: Layout) -> tuple[str, ...]:
+    def _parts(self, layout: Layout, dense: bool) -> tuple[str, ...]:
         if self.mode == "bm25" and not layout.bm25:
             raise InvalidInput("this file was created with bm25=False; create a new one to search it with mode='bm25'")
         if self.mode == "dense" and not layout.dimension:
@@ -74,7 +87,9 @@ class Request:
             )
         if self.mode not in (None, "hybrid"):
             return (self.mode,)
-        available = ["splade", *(["bm25"] if layout.bm25 else []), *(["dense"] if layout.dimension else [])]
+        named = self.weights is not None and "dense" in self.weights
+        asks_dense = layout.dimension and (dense or named)
+        available = ["splade", *(["bm25"] if layout.bm25 else []), *(["dense"] if asks_dense else [])]
         if len(available) == 1 and self.mode == "hybrid":
             raise InvalidInput(
                 "mode='hybrid' needs a second index, and this file was created with bm25=False and without dense="
@@ -97,6 +112,7 @@ def check_request(
     offset: object = 0,
     text: object = True,
     diversity: object = 0.0,
+    dense: object = None,
 ) -> Request:
     """The arguments of a search as a :class:`Request`.
 
@@ -122,4 +138,5 @@ def check_request(
         offset=passed_over,
         text=bool(text),
         diversity=check_diversity(diversity),
+        dense=dense,
     )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +31,7 @@ from spladelite.search.relevance import logistic, relevance
 from spladelite.search.request import Request, Rerank
 from spladelite.search.searcher import Searcher, View
 
-TRANSACTION = 1024  # queries of one search_many that see the same state of the file
+ATTEMPTS = 10  # to begin several transactions while nobody commits
 
 T = TypeVar("T")
 
@@ -69,7 +71,7 @@ def search(index: OpenIndex, request: Request, query: QueryInput, rerank: Rerank
 
 
 def search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInput]) -> list[list[Hit]]:
-    """The hits of many queries, on all processors."""
+    """The hits of many queries in one state of the file, on all processors."""
     return _until_it_stays(lambda: _search_many(index, request, queries))
 
 
@@ -134,9 +136,9 @@ def _encode_many(
     index: OpenIndex, request: Request, queries: Sequence[QueryInput]
 ) -> tuple[tuple[str, ...], list[EncodedQuery]]:
     vectors = all(isinstance(query, Mapping) for query in queries)
-    parts = request.parts(index.models.meta.layout, vectors)
+    parts = request.parts(index.models.meta.layout, index.models.dense.encodes, vectors)
     try:
-        return parts, encode_queries(queries, parts, request.encoder, index.models)
+        return parts, encode_queries(queries, parts, request.encoder, index.models, request.dense)
     except ModelError:
         # The model that this handle knows cannot be loaded; the file may have moved to another since.
         with index.connections.read() as connection:
@@ -147,7 +149,8 @@ def _encode_many(
 
 @contextmanager
 def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
-    with index.view(timeout) as view:
+    with index.connections.read(timeout) as connection:
+        view = index.searcher.view(connection)
         if not index.models.follow(view.snapshot.meta):
             raise _Moved
         yield view
@@ -186,28 +189,61 @@ def _search_many(index: OpenIndex, request: Request, queries: Sequence[QueryInpu
     if parts == ("splade",) and request.timeout is None and not request.diversity:
         return _search_together(index, request, encoded)
     workers = min(usable_processors(), len(encoded))
-    if workers < 2 or index.connections.memory:
+    if workers > 1 and not index.connections.memory:
+        for _ in range(ATTEMPTS):
+            hits = _search_apart(index, request, parts, encoded, workers)
+            if hits is not None:
+                return hits
+    with _unmoved(index):
         return [_hits(index, request, parts, query) for query in encoded]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda query: _hits(index, request, parts, query), encoded))
+
+
+def _search_apart(
+    index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: Sequence[EncodedQuery], workers: int
+) -> list[list[Hit]] | None:
+    """Hits by any parts, each thread in a transaction of its own; None if they do not all see the same state.
+
+    They do if nobody has committed between the first of them and the last, which another connection can tell.
+    """
+    with index.connections.outside_transaction() as connection:
+        version = partial(connection.pragma, "data_version")
+        versions = [version()]
+        all_opened = Barrier(workers, lambda: versions.append(version()))
+
+        def share(first: int) -> list[list[Hit]]:
+            try:
+                with _unmoved(index):
+                    all_opened.wait()
+                    if len(set(versions)) > 1:
+                        return []
+                    return [_hits(index, request, parts, query) for query in encoded[first::workers]]
+            except BrokenBarrierError:  # another thread has failed, and its error is raised
+                return []
+            except BaseException:
+                all_opened.abort()
+                raise
+
+        with ThreadPoolExecutor(workers) as pool:
+            shares = list(pool.map(share, range(workers)))
+    if len(set(versions)) > 1:
+        return None
+    return [shares[i % workers][i // workers] for i in range(len(encoded))]
 
 
 def _search_together(index: OpenIndex, request: Request, encoded: Sequence[EncodedQuery]) -> list[list[Hit]]:
     """Hits by SPLADE alone: other processors rank while this one reads the documents."""
     hits: list[list[Hit]] = []
-    for start in range(0, len(encoded), TRANSACTION):
-        with _unmoved(index) as view:
-            some = encoded[start : start + TRANSACTION]
-            queries = [look_up_query(view, query, ("splade",)).weights for query in some]
-            rest = iter(queries)
-            for ranked in index.searcher.top_k_many(view, queries, request):
-                found = []
-                for passage_ids, scores in ranked:
-                    query = Query("", next(rest))
-                    relevances = relevance(scores, request, ("splade",), query)
-                    ranking = table.Ranked(passage_ids, scores, relevances, dict(query.weights))
-                    found.append(_shown(view, request, ranking))
-                hits += table.read_hits(view.connection, found, request.text)
+    with _unmoved(index) as view:
+        queries = [look_up_query(view, query, ("splade",)).weights for query in encoded]
+        rest = iter(queries)
+        for ranked in index.searcher.top_k_many(view, queries, request):
+            found = []
+            for passage_ids, scores in ranked:
+                query = Query("", next(rest))
+                relevances = relevance(scores, request, ("splade",), query)
+                ranking = table.Ranked(passage_ids, scores, relevances, dict(query.weights))
+                found.append(_shown(view, request, ranking))
+            hits += table.read_hits(view.connection, found, request.text)
     return hits
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import apsw
 import numpy as np
@@ -28,7 +28,7 @@ from spladelite.documents.table import document_ids
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import int_array
 from spladelite.index.buckets import bucket_id
-from spladelite.index.kernels import top_k_many
+from spladelite.index.kernels import top_k_many, warn_if_slow
 from spladelite.index.postings import blob_length
 from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.segments import checked_bucket, checked_postings
@@ -72,8 +72,7 @@ def picker(terms: Sequence[int]) -> Picker:
     return itemgetter(*terms)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TermLists:
+class TermLists(NamedTuple):
     """The posting lists of a query, ready for the kernels: one part a segment of ``Snapshot.all_segments``, in order.
 
     Attributes:
@@ -201,17 +200,15 @@ class TopK(Generic[T]):
         snapshot, of_splade = self._snapshot, len(self._weights)
         by_segment: list[Sequence[bytes]] = list(zip(*lists, strict=True)) if snapshot.segments else []
         by_segment += [part.lists(self._terms, self._pick) for part in snapshot.tail]
-        found = TermLists([], self._weights, [], [])
+        splade, words = [], []
         for segment, of_segment in zip(snapshot.all_segments, by_segment, strict=True):
             allowed = self._allowed.get(segment.segment_id)
             if of_splade:
-                found.splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
+                splade.append(SegmentQuery(segment, allowed, of_segment[:of_splade]))
             if self._words:
-                norms = snapshot.norms(segment)
-                found.words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], norms))
-        if not self._words:
-            return found
-        return replace(found, word_weights=snapshot.word_weights(self._words, [part.lists for part in found.words]))
+                words.append(SegmentQuery(segment, allowed, of_segment[of_splade:], snapshot.norms(segment)))
+        word_weights = snapshot.word_weights(self._words, [part.lists for part in words]) if words else ()
+        return TermLists(splade, self._weights, words, word_weights)
 
 
 class Searcher:
@@ -244,6 +241,7 @@ class Searcher:
         if getattr(self._local, "version", None) != version:
             self._local.snapshot = read_snapshot(connection, self._segments, getattr(self._local, "snapshot", None))
             self._local.version = version
+            warn_if_slow(sum(len(segment) for segment in self._local.snapshot.all_segments))
         return View(connection, self._local.snapshot)
 
     def ranked(self, view: View, query: QueryWeights, words: Sequence[int], request: Request, rank: Rank[T]) -> T:

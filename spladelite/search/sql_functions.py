@@ -43,7 +43,8 @@ def register(connection: apsw.Connection, searcher: Searcher, models: FileModels
         def rows(query: Any, k: Any = 10) -> Iterator[tuple[Any, float, int]]:
             view = searcher.view(connection)
             request = Request(part, check_count(k))
-            (encoded,) = encode_queries([_text(query)], request.parts(view.snapshot.meta.layout), None, models)
+            parts = request.parts(view.snapshot.meta.layout, models.dense.encodes)
+            (encoded,) = encode_queries([_text(query)], parts, None, models)
             passage_ids, scores = rank(searcher, view, request, (part,), look_up_query(view, encoded, (part,)))
             doc_ids = document_ids(connection, passage_ids)
             return zip(doc_ids.tolist(), scores.tolist(), passage_ids.tolist(), strict=True)
@@ -53,7 +54,7 @@ def register(connection: apsw.Connection, searcher: Searcher, models: FileModels
     def hybrid(query: Any, k: Any = 10) -> Iterator[tuple[Any, ...]]:
         view = searcher.view(connection)
         request = Request(None, check_count(k))
-        parts = request.parts(view.snapshot.meta.layout)
+        parts = request.parts(view.snapshot.meta.layout, models.dense.encodes)
         (encoded,) = encode_queries([_text(query)], parts, None, models)
         return rank_with_parts(searcher, view, request, parts, look_up_query(view, encoded, parts))
 

@@ -6,8 +6,8 @@ there: its id is the path where that is free, else with as many folders before i
 share an id. What has no such object, or another folder, is never changed or deleted.
 
 A file of one document is new, changed (its size or time is another, and then its hash), renamed (its hash is that of a
-path that is gone: nothing is encoded), or the same. Files with rows are read again each time; rows that are the same
-are not encoded again.
+path that is gone: nothing is encoded), or the same. Whatever else is in its metadata stays. Files with rows are read
+again each time; rows that are the same are not encoded again.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ class Reading:
         encoding: of what is not UTF-8 and has no byte order mark.
         strict: whether the first file that cannot be used ends it all.
         on_conflict: of rows that are added, not synchronised.
+        metadata: what the metadata of every document gets.
     """
 
     columns: Columns
     encoding: str | None = None
     strict: bool = False
     on_conflict: OnConflict = "error"
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,17 @@ class Known:
 
     stored: table.Stored
     id: str
-    file: dict[str, Any]
+    metadata: dict[str, Any]
+
+    @property
+    def file(self) -> dict[str, Any]:
+        """Where it is from."""
+        found: dict[str, Any] = self.metadata["file"]
+        return found
+
+    def has(self, metadata: dict[str, Any]) -> bool:
+        """Whether all of it is in the document's metadata."""
+        return self.metadata | metadata == self.metadata
 
 
 @dataclass(slots=True)
@@ -133,7 +145,8 @@ def take_files(
     for file in whole:
         with work.skipping(file, reading.strict):
             known = by_path.get((file.folder, file.name))
-            if known and known.file.get("size") == file.size and known.file.get("modified") == _time(file):
+            same_time = known and known.file.get("size") == file.size and known.file.get("modified") == _time(file)
+            if known and same_time and known.has(reading.metadata):
                 work.unchanged.append(file.name)
                 work.id_of[file] = known.id
                 advance(file, file.size)
@@ -147,13 +160,13 @@ def take_files(
             else:
                 same = moved or known
                 assert same is not None
-                metadata = json.loads(same.stored.metadata) | {"file": _facts(file, digest)}
+                metadata = same.metadata | reading.metadata | {"file": _facts(file, digest)}
                 work.id_of[file] = same.id
                 touched.append((same, file.name if moved else same.id, json.dumps(metadata, ensure_ascii=False)))
                 if moved:
                     work.renamed.append((str(moved.file["path"]), file.name))
                 else:
-                    work.unchanged.append(file.name)
+                    (work.unchanged if same.has(reading.metadata) else work.changed).append(file.name)
                 advance(file, file.size)
     renamed_from = {known.id for known, _, _ in touched}
     stale = [known for known in (before[folder] if folder else []) if (folder, known.file.get("path")) not in present]
@@ -188,7 +201,7 @@ def _known(session: Session, folder: str) -> list[Known]:
     assert matching is not None
     with session.connections.read() as connection:
         found = table.stored(connection, matching_doc_ids(connection, matching))
-    return [Known(stored, id, json.loads(stored.metadata)["file"]) for id, stored in found]
+    return [Known(stored, id, json.loads(stored.metadata)) for id, stored in found]
 
 
 def _hash(path: str) -> str:
@@ -261,7 +274,8 @@ def _store_whole(
                 else:
                     id = known.id
                 taken.add(id)
-                metadata = (source.metadata or {}) | {"file": _facts(file, digest)}
+                before = {} if known is None else known.metadata
+                metadata = before | (source.metadata or {}) | reading.metadata | {"file": _facts(file, digest)}
                 (document,) = new_documents(source.text, id, metadata, None, session.meta.layout.vocabulary_size)
                 (work.new if known is None else work.changed).append(file.name)
                 waiting[id] = file
@@ -318,7 +332,7 @@ def _store_rows(
     on_conflict: OnConflict = "replace" if synchronised else reading.on_conflict
     advance(file, 0)
     while group := list(islice(sources, GROUP)):
-        documents = list(_row_documents(session, file, group, mine, work, synchronised=synchronised))
+        documents = list(_row_documents(session, file, group, mine, work, reading.metadata, synchronised=synchronised))
         share = (min(position[0], file.size) - shown) / max(1, len(documents))
 
         def stored(count: int, _: int, share: float = share) -> None:
@@ -347,7 +361,14 @@ def _store_rows(
 
 
 def _row_documents(
-    session: Session, file: File, group: Sequence[Source], mine: set[str], work: _Work, *, synchronised: bool
+    session: Session,
+    file: File,
+    group: Sequence[Source],
+    mine: set[str],
+    work: _Work,
+    more: dict[str, Any],
+    *,
+    synchronised: bool,
 ) -> Iterator[NewDocument]:
     filled = [source for source in group if source.text.strip()]
     work.blank += len(group) - len(filled)
@@ -355,14 +376,14 @@ def _row_documents(
     with session.connections.read() as connection:
         others = set(table.look_up(connection, [s.id for s in filled if s.id is not None])) - mine
     for source in filled:
-        metadata, id = source.metadata, source.id
+        metadata, id = (source.metadata or {}) | more, source.id
         if synchronised:
-            if "file" in (metadata or {}):
+            if "file" in metadata:
                 raise InvalidInput(f"{source.place}: has a column named 'file', which holds where a document is from")
-            metadata = (metadata or {}) | {"file": place}
+            metadata = metadata | {"file": place}
             id = f"{file.name}#{id}" if id in others else id
         ids = None if id is None else [id]
-        yield from new_documents([source.text], ids, [metadata], None, session.meta.layout.vocabulary_size)
+        yield from new_documents([source.text], ids, [metadata or None], None, session.meta.layout.vocabulary_size)
 
 
 def _plan_rows(work: _Work, rows: Sequence[File], before: dict[str, list[Known]], reading: Reading) -> None:

@@ -16,6 +16,7 @@ from types import EllipsisType
 
 import apsw
 import numpy as np
+from numpy.typing import NDArray
 
 from spladelite.arguments import new_documents
 from spladelite.documents import table
@@ -25,6 +26,7 @@ from spladelite.errors import Busy, CorruptIndex, InvalidInput, ModelMismatch, S
 from spladelite.file.connection import Connections
 from spladelite.file.sqlite import fetch
 from spladelite.file_models import FileModel, FileModels
+from spladelite.index.dense_blocks import read_vectors
 from spladelite.index.passages import PassageVectors
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta, set_language
@@ -138,9 +140,11 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
             add_metadata_index(connection, field)
     target = Target(side.connections, side.models, on_conflict="replace")
     vocabulary_size = side.meta.layout.vocabulary_size
-    for batch in _documents(live):
+    dimension = 0 if side.models.dense.encodes else side.meta.layout.dimension  # a caller's vectors are carried over
+    for batch, dense in _documents(live, dimension):
         texts, ids, metadata = zip(*batch, strict=True)
-        documents = new_documents(texts, ids, [json.loads(text) for text in metadata], None, vocabulary_size)
+        parsed = [json.loads(text) for text in metadata]
+        documents = new_documents(texts, ids, parsed, None, vocabulary_size, dense, dimension)
         ingest(target, documents, lambda *_: None)
         advance(len(batch))
     with live.read() as reading, side.connections.write() as connection:
@@ -154,7 +158,10 @@ def _catch_up(live: Connections, side: Session, advance: Callable[[int], object]
     return version
 
 
-def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
+def _documents(
+    live: Connections, dimension: int
+) -> Iterator[tuple[list[tuple[str, str, str]], NDArray[np.float32] | None]]:
+    """Texts, ids and metadata in batches; with a ``dimension`` also the dense vectors of their first passages."""
     after = 0
     while True:
         rows: list[tuple[int, str, str, str]] = []
@@ -168,9 +175,11 @@ def _documents(live: Connections) -> Iterator[list[tuple[str, str, str]]]:
                 characters += len(row[2])
                 if characters >= BATCH_CHARACTERS:
                     break
+            doc_ids = np.array([row[0] for row in rows], np.int64)
+            dense = np.nan_to_num(read_vectors(connection, doc_ids, dimension)) if dimension else None
         if not rows:
             return
         if any(following <= doc_id for doc_id, following in pairwise([after, *(row[0] for row in rows)])):
             raise CorruptIndex(f"documents after {after} are out of order; run check(repair=True)")
         after = rows[-1][0]
-        yield [(text, id, metadata) for _, id, text, metadata in rows]
+        yield [(text, id, metadata) for _, id, text, metadata in rows], dense

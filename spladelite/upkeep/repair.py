@@ -17,6 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 import apsw
+import numpy as np
+from numpy.typing import NDArray
 
 from spladelite.arguments import NewDocument, content_hash
 from spladelite.documents import feedback
@@ -197,8 +199,22 @@ def _store(
     encoded = _stored_vectors(damaged, layout, doc_id, document, unread)
     if encoded is None:
         yield Finding("document", str(doc_id), f"its vectors were damaged: {document.id!r} was encoded again")
-        encoded = encode_documents([replace(document, content_hash=content_hash(document.text, None))], models)
+        given = None
+        if layout.dimension and not models.dense.encodes:
+            given = _given_vector(damaged, layout, doc_id)
+            if not given.any():
+                yield Finding("document", str(doc_id), f"the dense vector of {document.id!r} is lost: give it again")
+        digest = content_hash(document.text, None, given)
+        encoded = encode_documents([replace(document, content_hash=digest, dense=given)], models)
     insert(target, layout, encoded)
+
+
+def _given_vector(damaged: apsw.Connection, layout: Layout, doc_id: int) -> NDArray[np.float32]:
+    """The dense vector that a caller has given to a document, 0 where it cannot be read."""
+    vector = np.zeros(layout.dimension, np.float32)
+    with suppress(*_UNREADABLE):
+        vector[:] = np.nan_to_num(dense.read_vectors(damaged, np.array([doc_id], np.int64), layout.dimension)[0])
+    return vector
 
 
 def _stored_vectors(

@@ -99,3 +99,11 @@ def test_a_pipeline_that_is_written_down_and_read_again(path: str) -> None:
     only = {"field": "meta.n", "operator": ">", "value": 1}
     (document,) = again.run({"retriever": {"query": "engine", "filters": only}})["retriever"]["documents"]
     assert document.meta == {"n": 2}
+
+
+def test_what_a_splitter_writes_is_stored(document_store: SpladeLiteDocumentStore) -> None:
+    """Its overlaps are tuples."""
+    meta = {"_split_overlap": [{"doc_id": "other", "range": (0, 12)}], "page": (1, (2, 3))}
+    document_store.write_documents([Document(id="x", content="The engine.", meta=meta)])
+    (found,) = document_store.filter_documents()
+    assert found.meta == {"_split_overlap": [{"doc_id": "other", "range": [0, 12]}], "page": [1, [2, 3]]}

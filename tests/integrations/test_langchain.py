@@ -90,3 +90,13 @@ def test_from_documents_and_a_path(path: str) -> None:
     assert store.similarity_search("bread")[0].metadata == {"n": 4}
     assert store.embeddings is None
     store.database.close()
+
+
+def test_a_retriever_of_a_path_and_tuples_in_metadata(path: str) -> None:
+    store = SpladeLiteVectorStore(path)
+    store.add_documents([Document(id="x", page_content="The engine.", metadata={"box": (1, 2)})])
+    store.database.close()
+    retriever = SpladeLiteRetriever(database=path)
+    (found,) = retriever.invoke("engine")
+    assert (found.id, found.metadata) == ("x", {"box": [1, 2]})
+    retriever.database.close()

@@ -15,7 +15,7 @@ export function marked(text, tokens, weights, words) {
   if (weights.length) {
     const runs = [];
     for (const { term, start, end } of tokens) {
-      const matters = strong.has(term);
+      const matters = strong.has(term) && !PUNCTUATION.test(text.slice(start, end));
       const last = runs[runs.length - 1];
       if (last && last.end >= start && isWord(text.slice(start, end)) && isWord(text.slice(start - 1, start))) {
         last.end = end;
@@ -50,5 +50,8 @@ function pieces(text, words) {
   if (place < text.length) result.push({ text: text.slice(place), mark: false });
   return result;
 }
+
+// Models give the full stop weights; nobody looks for it.
+const PUNCTUATION = /^[.,;:!?'"()[\]{}<>/\\|`~_-]+$/;
 
 const isWord = (text) => /^[\p{L}\p{N}]+$/u.test(text);
