@@ -38,7 +38,7 @@ from spladelite import SpladeLite
 from spladelite.file.sqlite import fetch, int_array
 
 OURS = ("spladelite from text", "spladelite", "spladelite idf", "spladelite bm25", "spladelite hybrid")
-PEERS = ("splade-index", "bm25s", "bm25s, words given", "fts5")
+PEERS = ("splade-index", "qdrant-edge", "bm25s", "bm25s, words given", "fts5")
 QUERIES = 300
 TURN = 5000
 

@@ -30,7 +30,7 @@ from spladelite.search.query_weights import Query
 from spladelite.search.request import Request
 from spladelite.search.searcher import Result, Searcher, TermLists, View, filter_best
 
-DEPTH = 50  # documents of each part that are candidates at first, or k if that is more
+DEPTH = 80  # documents of each part that are candidates at first, or k if that is more
 RRF_DEPTH = 200  # for reciprocal ranks, which depend on it; or k if that is more
 DEEPER = 4
 

@@ -7,7 +7,7 @@ file, document frequencies and query words, is looked up once a query inside the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from spladelite.search.searcher import QueryWeights, View, document_frequencies
 QueryInput = str | Mapping[int, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedQuery:
+class EncodedQuery(NamedTuple):
     """A query, encoded for every part that will be asked.
 
     Attributes:
@@ -40,8 +39,7 @@ class EncodedQuery:
     unread: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Query:
+class Query(NamedTuple):
     """A query as one state of the file sees it.
 
     Attributes:

@@ -13,6 +13,7 @@ from functools import partial
 from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
+import apsw
 import numpy as np
 
 from spladelite.documents import table
@@ -45,9 +46,9 @@ class OpenIndex:
     searcher: Searcher
 
     @contextmanager
-    def view(self, timeout: float | None = None) -> Iterator[View]:
+    def view(self) -> Iterator[View]:
         """The state of the file that one read transaction sees."""
-        with self.connections.read(timeout) as connection:
+        with self.connections.read() as connection:
             yield self.searcher.view(connection)
 
 
@@ -148,20 +149,25 @@ def _encode_many(
 
 
 @contextmanager
-def _unmoved(index: OpenIndex, timeout: float | None = None) -> Iterator[View]:
-    with index.connections.read(timeout) as connection:
-        view = index.searcher.view(connection)
-        if not index.models.follow(view.snapshot.meta):
-            raise _Moved
-        yield view
+def _unmoved(index: OpenIndex) -> Iterator[View]:
+    with index.connections.read() as connection:
+        yield _view(index, connection)
+
+
+def _view(index: OpenIndex, connection: apsw.Connection) -> View:
+    view = index.searcher.view(connection)
+    if not index.models.follow(view.snapshot.meta):
+        raise _Moved
+    return view
 
 
 def _hits(index: OpenIndex, request: Request, parts: tuple[str, ...], encoded: EncodedQuery) -> list[Hit]:
-    with _unmoved(index, request.timeout) as view:
+    with index.connections.read(request.timeout) as connection:
+        view = _view(index, connection)
         query = look_up_query(view, encoded, parts, request.weights is None)
         passage_ids, scores = hybrid.rank(index.searcher, view, _with_candidates(request), parts, query)
         found = table.Ranked(passage_ids, scores, relevance(scores, request, parts, query), query.marks())
-        return table.read_hits(view.connection, [_shown(view, request, found)], request.text)[0]
+        return table.read_hits(connection, [_shown(view, request, found)], request.text)[0]
 
 
 def _with_candidates(request: Request) -> Request:

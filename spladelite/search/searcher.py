@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -57,8 +57,7 @@ Result = tuple[NDArray[np.int64], NDArray[np.float32]]
 NOTHING: Result = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
+class View(NamedTuple):
     """What a search works on: a connection inside a read transaction, and the state of the index that it sees."""
 
     connection: apsw.Connection
