@@ -186,7 +186,7 @@ def kill_and_repeat(path: str, url: str, seconds: float) -> int:
     for _ in range(KILLS):
         child = subprocess.Popen([sys.executable, "-c", MOVE, path, url], stderr=subprocess.DEVNULL)
         try:
-            child.wait(1 + rng.random() * seconds / 2)
+            child.wait(1 + rng.random() * seconds / KILLS)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
