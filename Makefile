@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help demo test docs torture cluster fuzz asan freeze clean
+.PHONY: help demo environment test docs torture cluster fuzz asan freeze clean
 
 help:
 	@echo "make demo     index the standard library's docstrings and ask questions about them"
@@ -35,7 +35,9 @@ $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py
 demo: .venv-demo/ready
 	@.venv-demo/bin/python examples/stdlib_search.py
 
-test: $(VENV)/ready-$(EXTRAS)
+environment: $(VENV)/ready-$(EXTRAS)
+
+test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
