@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -26,7 +27,9 @@ from spladelite.errors import (
     InvalidInput,
     Unfinished,
 )
-from spladelite.transfer.connect import connect
+from spladelite.transfer.clickhouse import TABLES
+from spladelite.transfer.clickhouse_clients import ServerClient
+from spladelite.transfer.connect import connect, open_engine
 from spladelite.transfer.move import move
 from spladelite.transfer.remote import Remote
 from spladelite.transfer.verify import verify
@@ -104,6 +107,30 @@ def test_a_move_that_is_killed_goes_on(engine: str, running: Servers, tmp_path: 
         target = running.url(engine)
     kill_and_repeat(path, target, 3, random.Random(4))
     assert content(target) == content(path)
+
+
+@pytest.mark.parametrize("engine", ["clickhouse", "shards"])
+def test_tables_that_are_half_made_are_made_by_the_next_call(engine: str, running: Servers) -> None:
+    """A kill after each statement of the creation, one after the other."""
+    url = running.url(engine)
+    rows = ServerClient.rows
+    with contextlib.ExitStack() as stack:
+        for statements in itertools.count(1):
+            left = iter(range(statements))
+
+            def counted(client: ServerClient, sql: str) -> Any:
+                next(left)  # noqa: B023 - called in this round alone
+                return rows(client, sql)
+
+            there = stack.enter_context(contextlib.closing(open_engine(url)))
+            assert there.meta() == {}
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StopIteration):
+                patch.setattr(ServerClient, "rows", counted)
+                there.create({"a": "1"})
+                break
+    assert statements > len(TABLES)
+    with contextlib.closing(open_engine(url)) as there:
+        assert there.meta() == {"a": "1"}
 
 
 @pytest.mark.parametrize("engine", ["postgres", "clickhouse"])

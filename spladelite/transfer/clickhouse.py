@@ -20,6 +20,7 @@ import random
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -140,31 +141,35 @@ class ClickHouse:
 
     def meta(self) -> dict[str, str]:
         """See :class:`Engine`."""
-        database = hexed(self._database)
-        if not self._client.rows(f"SELECT name FROM system.tables WHERE database = {database} AND name = 'meta'"):
+        database, table = self._all("meta").split(".")
+        if not self._client.rows(
+            f"SELECT name FROM system.tables WHERE database = {hexed(database)} AND name = {hexed(table)}"
+        ):
             return {}
         rows = self._client.rows(f"SELECT key, argMax(value, version) FROM {self._all('meta')} GROUP BY key")
         return {_text(key): _text(value) for key, value in rows}
 
     def create(self, meta: Mapping[str, str]) -> None:
         """See :class:`Engine`."""
-        for node in self._nodes or [lambda: self._client]:
-            client = node()
-            client.rows(f"CREATE DATABASE IF NOT EXISTS {self._database}")
-            for table, (columns, order, engine) in TABLES.items():
-                listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-                client.rows(
-                    f"CREATE TABLE IF NOT EXISTS {self._local(table)} ({listed}) ENGINE = {engine} ORDER BY {order}"
-                    f" SETTINGS index_granularity = {GRANULARITY.get(table, 8192)}"
-                )
-                if self._cluster:
+        # The table that meta() looks for comes last, on a server as in the cluster: where it is, the others are.
+        tables = sorted(TABLES, key=lambda table: table == "meta")
+        with ExitStack() as stack:
+            clients = [stack.enter_context(closing(node())) for node in self._nodes] or [self._client]
+            for client in clients:
+                client.rows(f"CREATE DATABASE IF NOT EXISTS {self._database}")
+                for table in tables:
+                    client.rows(
+                        f"CREATE TABLE IF NOT EXISTS {self._local(table)} ({_listed(table)})"
+                        f" ENGINE = {TABLES[table][2]} ORDER BY {TABLES[table][1]}"
+                        f" SETTINGS index_granularity = {GRANULARITY.get(table, 8192)}"
+                    )
+            for client in clients if self._cluster else ():
+                for table in tables:
                     key = "toUInt64(0)" if table in ON_FIRST_SHARD else "intHash64(doc)"
                     client.rows(
-                        f"CREATE TABLE IF NOT EXISTS {self._all(table)} ({listed})"
+                        f"CREATE TABLE IF NOT EXISTS {self._all(table)} ({_listed(table)})"
                         f" ENGINE = Distributed({self._cluster}, {self._database}, {table}, {key})"
                     )
-            if client is not self._client:
-                client.close()
         self.set_meta(meta)
 
     def set_meta(self, changes: Mapping[str, str]) -> None:
@@ -594,6 +599,10 @@ def hexed(value: str | bytes) -> str:
 
 def _numbers(values: Any) -> str:
     return ", ".join(str(int(value)) for value in values) or "NULL"
+
+
+def _listed(table: str) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in TABLES[table][0].items())
 
 
 def _text(value: bytes | str) -> str:
