@@ -13,14 +13,21 @@ from click.testing import CliRunner
 
 from spladelite import InvalidInput, SpladeLite
 from spladelite.evaluation import beir, report, trec
-from spladelite.evaluation.measures import EXPONENTIAL, expected_flops, measures_for, paired_test, term_probabilities
+from spladelite.evaluation.measures import (
+    EXPONENTIAL,
+    MEASURES,
+    expected_flops,
+    measures_for,
+    paired_test,
+    term_probabilities,
+)
 from spladelite.evaluation.runner import compare, run_evaluation
 from spladelite.records import SparseVectors
 
 ir_measures = pytest.importorskip("ir_measures")
 
 from spladelite.cli.evaluate import evaluate  # noqa: E402
-from spladelite.evaluation.measures import score_run  # noqa: E402
+from spladelite.evaluation.measures import parse_measure, score_run  # noqa: E402
 
 DOCUMENTS = {
     "d1": ("Compression", "gzip makes files smaller on disk."),
@@ -142,7 +149,7 @@ def test_measures_are_the_librarys() -> None:
     qrels = {f"q{i}": {f"d{j}": int(rng.integers(0, 4)) for j in range(30)} for i in range(20)}
     run = {f"q{i}": {f"d{j}": float(rng.random()) for j in rng.choice(60, 25, replace=False)} for i in range(20)}
     ours = score_run(qrels, run)
-    names = {name: ir_measures.parse_measure(name) for name in ours.mean}
+    names = {name: parse_measure(name) for name in ours.mean}
     library = ir_measures.calc_aggregate(list(names.values()), qrels, run)
     assert ours.mean == pytest.approx({name: library[measure] for name, measure in names.items()}, abs=1e-9)
     for name, values in ours.per_query.items():
@@ -203,6 +210,12 @@ def test_a_query_that_is_a_document_does_not_find_itself(tmp_path: Path) -> None
     assert evaluation.systems[0].scores.mean["RR@10"] == 1.0
 
 
+@pytest.mark.parametrize("name", [*MEASURES, EXPONENTIAL, "AP", "P(rel=2)@5", "RR(rel=2)", "nDCG(gains={0:1,2:3})@7"])
+def test_names_of_measures(name: str) -> None:
+    assert str(parse_measure(name)) == name
+    assert parse_measure(f" {name.replace('@', ' @ ')} ") == parse_measure(name)
+
+
 def test_what_is_missing_counts_as_the_measure_defines() -> None:
     qrels = {"q1": {"d1": 1}, "q2": {"d2": 1}}
     run = {"q1": {"d1": 1.0}, "unjudged": {"d9": 1.0}}
@@ -212,7 +225,17 @@ def test_what_is_missing_counts_as_the_measure_defines() -> None:
     assert score_run(qrels, {}).mean["nDCG@10"] == 0.0
     with pytest.raises(InvalidInput, match="qrels are empty"):
         score_run({}, run)
-    for name in ("nDGC@10", "nDCG@"):
+    for name in (
+        "nDGC@10",
+        "nDCG@",
+        "nDCG@x",
+        "P(2)@5",
+        "P(rel=x)@5",
+        "P(rel=1)) or (f(",
+        "nDCG(nosuch=1)",
+        "P(**{})@5",
+        "",
+    ):
         with pytest.raises(InvalidInput, match="unknown measure"):
             score_run(qrels, run, [name])
 

@@ -6,7 +6,9 @@ memory for every grade up to the highest, and dies of the gain 2^63.
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,10 +77,7 @@ def score_run(
     found = {query: dict(run[query]) for query in qrels if run.get(query)}
     per_query: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in measures}
     for name in measures:
-        try:
-            measure = ir_measures.parse_measure(name)
-        except (NameError, ValueError, SyntaxError) as error:
-            raise InvalidInput(f"unknown measure {name!r}: expected names like {', '.join(MEASURES)}") from error
+        measure = parse_measure(name)
         if measure.NAME == "nDCG" and measure.params.keys() <= {"cutoff", "dcg"}:
             exponential = measure.params.get("dcg") == "exp-log2"
             for query, results in found.items():
@@ -88,6 +87,32 @@ def score_run(
                 per_query[name][metric.query_id] = float(metric.value)
     mean = {name: float(np.mean(list(values.values()))) for name, values in per_query.items()}
     return Scores(mean, per_query)
+
+
+_NOTATION = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*(?:@\s*(\d+))?\s*")
+
+
+def parse_measure(name: str) -> Any:
+    """A measure of ir-measures by its name, such as ``P(rel=2)@5``: that package's own parser fails in Python 3.14.
+
+    Raises:
+        InvalidInput: an unknown measure.
+        SpladeLiteError: ir-measures is not installed.
+    """
+    known = _ir_measures().measures.registry
+    try:
+        base, arguments, cutoff = _NOTATION.fullmatch(name).groups()  # type: ignore[union-attr]
+        call = ast.parse(f"f({arguments or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("arguments have names")
+        values = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if cutoff is not None:
+            values[known[base].AT_PARAM] = int(cutoff)
+        measure = known[base](**values)
+        measure.validate_params()
+        return measure
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise InvalidInput(f"unknown measure {name!r}: expected names like {', '.join(MEASURES)}") from error
 
 
 def ndcg(
