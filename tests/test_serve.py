@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -499,7 +500,7 @@ def test_200_searches_at_once_while_another_process_writes(tmp_path: Path) -> No
         writer = subprocess.Popen([sys.executable, "-c", writes, str(path)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
         try:
-            writer.stdout.readline()
+            acknowledged = [writer.stdout.readline()]
 
             def ask(number: int) -> set[str]:
                 found = running.get("search", q=f"crashed into a tree {number}", k=200)
@@ -511,7 +512,9 @@ def test_200_searches_at_once_while_another_process_writes(tmp_path: Path) -> No
             assert writer.poll() is None
         finally:
             writer.kill()
-            writer.communicate()
+            acknowledged += writer.communicate()[0].splitlines()
         assert len(set.union(*answers)) > len(min(answers, key=len))  # what was written meanwhile was seen
-    with SpladeLite(path) as db:
+    # If all of the killed writer's log is in the file, the last reader removes it, and the file looks like a copy.
+    with warnings.catch_warnings(action="ignore", category=UserWarning), SpladeLite(path) as db:
         assert db.check() == []
+        assert [number for number in acknowledged if f"car {int(number)}" not in db] == []
