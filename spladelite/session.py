@@ -106,7 +106,7 @@ class Session:
         self.connections.close()
 
     def changed(self) -> None:
-        """This session has committed something: what is kept of the index is looked at again."""
+        """After a commit through this handle: what is kept of the index is looked at again."""
         self.index.searcher.changed()
 
 
