@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from spladelite.documents.table import read_metadata
 from spladelite.errors import InvalidInput, Unsupported
 from spladelite.renaming import rename
 from spladelite.transfer.collections import Source
 from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, parse, path_key
 from spladelite.transfer.digests import digest, point_id, searched
 from spladelite.transfer.engine import Batch
-from spladelite.transfer.remote import read_metadata
 
 FLAVOURS = ("opensearch", "elasticsearch")
 FILE_BYTES = 50_000_000  # a request may have 100 MB

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from spladelite.arguments import NewDocument
-from spladelite.documents.table import EncodedDocuments, Stored
+from spladelite.documents.table import EncodedDocuments, Stored, read_metadata
 from spladelite.errors import CorruptIndex, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.clickhouse_clients import Client, ProcessClient, ServerClient
@@ -47,7 +47,6 @@ from spladelite.transfer.conditions import (
     path_key,
 )
 from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row, fixed_point
-from spladelite.transfer.remote import read_metadata
 
 OLDEST = (18, 16)
 TRIES = 100

@@ -32,7 +32,7 @@ from spladelite.records import SparseVectors
 from spladelite.renaming import rename
 from spladelite.session import Session
 from spladelite.transfer.engine import Batch, Engine
-from spladelite.transfer.remote import check_meta
+from spladelite.transfer.meta import check_meta
 
 
 class Source(Protocol):

@@ -24,7 +24,7 @@ from spladelite.transfer import bulk
 from spladelite.transfer.collections import EngineSource, FileSource, FileTarget, Source
 from spladelite.transfer.connect import is_url, open_engine
 from spladelite.transfer.engine import Batch, Changed, Engine
-from spladelite.transfer.remote import check_meta, meta_of, same_model
+from spladelite.transfer.meta import check_meta, meta_of, same_model
 
 BATCH = 500
 WIDEST = 1_000_000  # numbers that a batch spans

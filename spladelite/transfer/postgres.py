@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spladelite.arguments import NewDocument
-from spladelite.documents.table import EncodedDocuments, Stored
+from spladelite.documents.table import EncodedDocuments, Stored, read_metadata
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import (
@@ -32,7 +32,6 @@ from spladelite.transfer.conditions import (
     path_key,
 )
 from spladelite.transfer.engine import Batch, Changed, Figures, Query, Ranked, Row, fixed_point
-from spladelite.transfer.remote import read_metadata
 
 OLDEST = 130_000  # as server_version_num has it
 CONNECT_SECONDS = 10

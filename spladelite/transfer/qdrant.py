@@ -19,14 +19,13 @@ from uuid import UUID
 import numpy as np
 
 from spladelite.arguments import NewDocument
-from spladelite.documents.table import EncodedDocuments, Stored
+from spladelite.documents.table import EncodedDocuments, Stored, read_metadata
 from spladelite.errors import CorruptIndex, NotADatabase, Unsupported
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, path_key
 from spladelite.transfer.digests import digest, point_id, searched
 from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row
 from spladelite.transfer.qdrant_clients import Client, Filter, Point, ProcessClient, connect_server
-from spladelite.transfer.remote import read_metadata
 
 META = str(UUID(int=0))
 MORE = 10  # points asked for beyond k

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,24 +23,19 @@ from spladelite.arguments import (
 )
 from spladelite.documents.ingest import batches, encode_documents
 from spladelite.documents.listing import check_page
-from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, compare
-from spladelite.encoders.base import Encoder
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, compare, read_metadata
 from spladelite.errors import (
     Busy,
-    CorruptIndex,
     DocumentNotFound,
     InvalidInput,
-    ModelMismatch,
     NotADatabase,
     ReadOnly,
     Unfinished,
     Unsupported,
-    UnsupportedFormat,
 )
 from spladelite.file_models import FileModels
-from spladelite.index.passages import Layout
 from spladelite.index.quantize import dequantize
-from spladelite.index.settings import DEFAULT_MIN_WEIGHT, Meta
+from spladelite.index.settings import DEFAULT_MIN_WEIGHT
 from spladelite.progress import Progress, ticking
 from spladelite.records import Added, Document, Explanation, Hit
 from spladelite.search.explain import explanation, highlight
@@ -50,8 +44,8 @@ from spladelite.search.request import Request, Rerank, Where, WhereArgs, check_r
 from spladelite.search.run import reranked
 from spladelite.transfer.conditions import ID_PATH, All, AnyOf, Condition, Test, parse
 from spladelite.transfer.engine import Batch, Changed, Engine, Query, Row
+from spladelite.transfer.meta import FORMAT, check_meta, new_meta
 
-FORMAT = 1  # of what the engines store; meta has it under "format"
 PAGE = 500
 TRIES = 20
 QUERIES_AT_ONCE = 64
@@ -621,75 +615,3 @@ class Remote:
 
 def _document(row: Row) -> Document:
     return Document(row.id, row.text, read_metadata(row.id, row.metadata))
-
-
-def read_metadata(id: str, metadata: str) -> dict[str, Any]:
-    """Stored JSON text as the object that it is."""
-    try:
-        value = json.loads(metadata)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise CorruptIndex(f"document {id!r}: its metadata is not a JSON object")
-    return value
-
-
-def new_meta(encoder: Encoder, source: str, min_weight: float) -> dict[str, str]:
-    """What a new collection knows of itself."""
-    return {
-        "format": str(FORMAT),
-        "state": "complete",
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "source": source,
-        "vocabulary_size": str(len(encoder.vocabulary)),
-        "window": str(encoder.window),
-        "min_weight": repr(min_weight),
-    }
-
-
-def meta_of(meta: Meta) -> dict[str, str]:
-    """The same for a collection that gets the contents of another."""
-    return {
-        "format": str(FORMAT),
-        "state": "incomplete",
-        "model": meta.model,
-        "fingerprint": meta.fingerprint,
-        "source": meta.source,
-        "vocabulary_size": str(meta.layout.vocabulary_size),
-        "window": str(meta.window),
-        "min_weight": repr(meta.min_weight),
-    }
-
-
-def check_meta(found: Mapping[str, str], server: str) -> Meta:
-    """A collection's record of itself.
-
-    Raises:
-        UnsupportedFormat: a newer release wrote it.
-        CorruptIndex: it makes no sense.
-    """
-    try:
-        if int(found["format"]) > FORMAT:
-            raise UnsupportedFormat(f"{server} was written by a newer SpladeLite (format {found['format']}); update it")
-        return Meta(
-            found["model"],
-            found["fingerprint"],
-            found["source"],
-            int(found["window"]),
-            float(found["min_weight"]),
-            Layout(int(found["vocabulary_size"])),
-            False,
-            None,
-        )
-    except (KeyError, ValueError) as error:
-        raise CorruptIndex(f"{server}: its record of itself lacks something ({error!r})") from None
-
-
-def same_model(one: Meta, other: Meta, server: str) -> None:
-    """:class:`ModelMismatch` if two collections have different models."""
-    if one.fingerprint != other.fingerprint or one.layout.vocabulary_size != other.layout.vocabulary_size:
-        raise ModelMismatch(
-            f"{server} was built with the model {other.model} (fingerprint {other.fingerprint[:12]}), not with "
-            f"{one.model} ({one.fingerprint[:12]}); vectors of two models cannot be mixed: give an empty collection"
-        )
