@@ -26,7 +26,7 @@ model_option = click.option(
     "--model", help="Where the database's model is, if its folder was moved; by default where the file says."
 )
 new_model_option = click.option(
-    "--model", help="Of a new file: a model folder, or the name of a model on the hub; by default the bundled one."
+    "--model", help="Of a new file: a folder, or the name of an installed or hub model; by default the bundled one."
 )
 encoder_option = click.option(
     "--encoder", help="idf: weigh the query's own words by their rarity, without running the model."

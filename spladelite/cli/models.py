@@ -24,14 +24,15 @@ def models() -> None:
 @models.command("list")
 @_json
 def list_models(as_json: bool) -> None:
-    """The bundled model and those in the hub's cache.
+    """The bundled model, those of installed packages, and those in the hub's cache.
 
     Example: spladelite models list
     """
     from spladelite.encoders.hub import cached_names
-    from spladelite.encoders.registry import bundled_encoder
+    from spladelite.encoders.registry import bundled_encoder, installed_models
 
     rows = [{"name": bundled_encoder().name, "where": "bundled"}]
+    rows += [{"name": name, "where": "installed"} for name in installed_models()]
     rows += [{"name": name, "where": "hub cache"} for name in cached_names()]
     if as_json:
         click.echo(json.dumps(rows))
@@ -44,7 +45,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("model", default="splade-tiny")
 @_json
 def info(model: str, as_json: bool) -> None:
-    """Name, fingerprint, vocabulary and window of MODEL, a folder or a hub name.
+    """Name, fingerprint, vocabulary and window of MODEL, a folder, an installed model's or a hub name.
 
     Example: spladelite models info ./my-model
     """

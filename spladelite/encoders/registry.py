@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -20,6 +22,8 @@ Name = str | os.PathLike[str]
 ModelName = Name | tuple[Name, Name]
 
 BUNDLED = Path(__file__).parent.parent / "models" / "splade-tiny"
+PACKAGED = ("splade-small",)  # models of ours in packages of their own
+INSTALLED = "spladelite.models"  # entry points of this group are packages with a model's folder inside
 
 
 @cache
@@ -44,9 +48,10 @@ def load_encoder(
     """The encoder for ``SpladeLite(model=...)``.
 
     Args:
-        model: None or the bundled model's name; the path of a model folder; a model's name on the hub ("owner/name");
-            two folders or names, ``(for documents, for queries)``; a sentence-transformers ``SparseEncoder``; two
-            functions ``(encode_documents, encode_queries)`` over the bundled model's vocabulary
+        model: None or the bundled model's name; the path of a model folder; the name of a model that a package brings,
+            such as "splade-small"; a model's name on the hub ("owner/name"); two folders or names, ``(for documents,
+            for queries)``; a sentence-transformers ``SparseEncoder``; two functions ``(encode_documents,
+            encode_queries)`` over the bundled model's vocabulary
             (:func:`~spladelite.encoders.objects.from_functions` takes another); or an encoder, returned as it is.
         device: for torch checkpoints: "cpu", "cuda", "mps", ...; by default CUDA if there is one, else the processor.
         dtype: for torch checkpoints: "float32" or "bfloat16".
@@ -86,20 +91,42 @@ def load_encoder(
     )
 
 
-def find_folder(model: str | os.PathLike[str]) -> Path:
-    """The folder of a path or a hub name.
+def installed_models() -> dict[str, Path]:
+    """Folders by name of the models that installed packages bring; none of their code runs.
 
     Raises:
-        ModelError: neither.
+        ModelError: a package is registered and its files are gone.
+    """
+    found = {}
+    for entry in entry_points(group=INSTALLED):
+        package = find_spec(entry.value)
+        if package is None or not package.submodule_search_locations:
+            raise ModelError(
+                f"the package {entry.value}, which brings the model {entry.name}, is gone; install it again"
+            )
+        found[entry.name] = Path(package.submodule_search_locations[0])
+    return found
+
+
+def find_folder(model: str | os.PathLike[str]) -> Path:
+    """The folder of a path, of an installed model's name or of a hub name.
+
+    Raises:
+        ModelError: none of these.
     """
     path = Path(model)
     if path.exists():
         return path
+    if isinstance(model, str) and model == path.name:
+        installed = installed_models()
+        if model in installed:
+            return installed[model]
     from spladelite.encoders.hub import fetch, looks_like_name
 
     if isinstance(model, str) and looks_like_name(model):
         return fetch(model)
-    raise ModelError(f"{path}: no such folder, and not the name of a hub model (owner/name)")
+    hint = f"; pip install spladelite-{model} brings it" if str(model) in PACKAGED else ""
+    raise ModelError(f"{path}: no such folder, no model of an installed package, and no hub name (owner/name){hint}")
 
 
 def is_model_name(model: object) -> TypeGuard[ModelName]:

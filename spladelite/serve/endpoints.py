@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from spladelite import DocumentNotFound, Hit, InvalidFilter, InvalidInput, ModelError, SpladeLite
+from spladelite.encoders.registry import BUNDLED, installed_models
 from spladelite.serve import browse
 from spladelite.serve.answers import (
     Collection,
@@ -284,8 +284,9 @@ def _check_count(k: int, offset: int = 0) -> None:
 
 
 def _model_card(model: str) -> str:
-    """The bundled model's card; empty for another."""
-    card = (Path(__file__).parents[1] / "models" / "MODEL_CARD.md").read_text("utf-8")
+    """The card of the bundled model or of an installed one; empty for another."""
+    folder = installed_models().get(model, BUNDLED.parent)
+    card = (folder / "MODEL_CARD.md").read_text("utf-8")
     return card if card.startswith(f"# {model}") else ""
 
 
