@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,26 @@ def test_a_path_that_begins_with_two_slashes_opens_in_every_mode(path: str) -> N
     for read_only, immutable in ((False, False), (True, False), (True, True)):
         with SpladeLite(f"/{path}", read_only=read_only, immutable=immutable) as db:
             assert [hit.id for hit in db.search("cat")] == ["a"]
+
+
+# --- what cannot work is said at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "message"),
+    [
+        ("import sys; sys.maxsize = 2**31 - 1", "SpladeLite needs a 64-bit Python"),
+        ("import apsw; del apsw.carray", "a SQLite without carray .* pip install --force-reinstall apsw"),
+    ],
+)
+def test_a_python_or_sqlite_that_cannot_do_it_is_named(platform: str, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{platform}; from spladelite import SpladeLite"], capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.search(f"^ImportError: .*{message}", last), done.stderr
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
