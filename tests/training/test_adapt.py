@@ -31,7 +31,7 @@ from spladelite.training import (
 from spladelite.training.adapt import GENTLE
 from spladelite.training.measure import Measures, measure
 from spladelite.training.probe import general_questions
-from training.cases import EXAMPLES
+from training.cases import EXAMPLES, VALIDATION
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ adapting = importlib.import_module("spladelite.training.adapt")  # the package's
 def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, float]]:
     """Have adapt's measures be these, in turn; gives the fingerprint and ``min_weight`` of what it measured.
 
-    Four a call: of held-out questions before and after, of general questions before and after.
+    Four a call: of held-out questions before and after, of general questions before and after. As their grades are
+    given, two general questions do for all.
     """
     measured: list[tuple[str, float]] = []
 
@@ -57,6 +58,7 @@ def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, f
         return dataclasses.replace(measure(encoder, judged, min_weight=min_weight), ndcg=grades[len(measured) - 1])
 
     monkeypatch.setattr(adapting, "measure", graded_measure)
+    monkeypatch.setattr(adapting, "general_questions", lambda: VALIDATION)
     return measured
 
 
@@ -122,13 +124,13 @@ def test_adapt_to_static_queries_and_of_a_static_model(
 def test_adapt_distils_what_the_model_knew(kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[TrainingData] = []
 
-    def spied(data: TrainingData, *args: Any, **kwargs: Any) -> Trained:
+    def stopped(data: TrainingData, *_: Any, **__: Any) -> None:
         seen.append(data)
-        return train(data, *args, **kwargs)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapting, "train", spied)
-    graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
-    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    monkeypatch.setattr(adapting, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(kb, tmp_path / "model", ADAPT, documents=60)
     model = load_encoder()
     for example in seen[0].examples[::10]:
         query = dict(zip(*model.encode_queries([example.query]).row(0), strict=True))

@@ -211,17 +211,19 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(
     assert "the scores of the examples are not used: kl and margin_mse are 0" in lines
 
 
-def test_an_interrupted_export_is_done_again(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_export_is_done_again(
+    trained: Trained, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(report, "plot", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(DATA, tmp_path / "model", SMALL)
+            train(DATA, tmp_path / "model", SMALL, Setup(model=checkpoint))
     assert (tmp_path / "model" / "spladelite.json").exists()
     assert finished(tmp_path / "model", {}) is None
-    made = train(DATA, tmp_path / "model", SMALL)
+    made = train(DATA, tmp_path / "model", SMALL, Setup(model=checkpoint))
     assert finished(made.folder, {"config": dataclasses.asdict(SMALL)})
     assert same(trained.folder, made.folder)
 
