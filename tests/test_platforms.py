@@ -169,10 +169,11 @@ def test_tests_that_interrupt_also_do_where_interrupts_are_ignored() -> None:
         )
     finally:
         signal.signal(signal.SIGINT, before)
-    try:
-        printed, _ = child.communicate(timeout=60)
-    finally:
-        child.kill()
+    with child:
+        try:
+            printed, _ = child.communicate(timeout=300)
+        finally:
+            child.kill()
     assert child.returncode == 0, printed
 
 
