@@ -72,7 +72,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=actions, seed=st.integers(0, 1000))
 def test_scores_are_the_formula_after_anything(actions: list[tuple[str, object]], seed: int) -> None:
     rng = random.Random(seed)
@@ -240,7 +240,7 @@ segment_words = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(segment_words, st.data())
 def test_buckets_give_back_what_they_were_given(given_words: dict[int, dict[int, int]], data: st.DataObject) -> None:
     ordered = sorted((word, sorted(postings.items())) for word, postings in given_words.items())
