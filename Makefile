@@ -41,7 +41,7 @@ test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 docs: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -24,30 +24,6 @@ hypothesis.settings.load_profile("any-machine")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# From the longest on: one that is begun last, of several workers all but one have nothing to do. ``--dist loadfile``
-# hands files out in this order with ``--no-loadscope-reorder``; by itself it begins with those of most tests.
-LONGEST = (
-    "test_runs.py",
-    "test_adapt.py",
-    "test_reliability.py",
-    "test_encoders_formats.py",
-    "test_cli.py",
-    "test_recipes.py",
-    "test_move.py",
-    "test_web_export.py",
-    "test_serve_browser.py",
-    "test_transfer.py",
-    "test_filters.py",
-    "test_encoders_settings.py",
-    "test_fusion.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "kb.db")
