@@ -58,6 +58,6 @@ def docstrings() -> list[str]:
         module = importlib.import_module(name)
         for value in vars(module).values():
             text = inspect.getdoc(value) if inspect.isroutine(value) else None
-            if text and 40 < len(text.split()) < 150:
+            if text and 40 < len(text.split()) < 100:
                 texts.append(text)
     return list(dict.fromkeys(texts))[:90]
