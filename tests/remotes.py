@@ -108,7 +108,7 @@ def assert_same(
         expected = exact(db, queries, k, one, **arguments)
         for query, ours, theirs in zip(queries, expected, exact(other, queries, k, one, **arguments), strict=True):
             assert [(hit.id, *hit[2:7]) for hit in theirs] == [(hit.id, *hit[2:7]) for hit in ours], (one, query)
-            assert [h.score for h in theirs] == pytest.approx([h.score for h in ours], rel=1e-11), (one, query)
+            assert [h.score for h in theirs] == pytest.approx([h.score for h in ours], rel=1e-12), (one, query)
             assert [h.relevance for h in theirs] == pytest.approx([h.relevance for h in ours], rel=1e-5), (one, query)
 
 

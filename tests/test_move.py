@@ -49,10 +49,11 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
     assert content(back) == content(path)
     assert not os.path.exists(back + ".moving")
     assert move(url, back).new == 0
-    found = verify(path, url, queries=40)
-    assert found.equal
-    assert found.queries == 40
-    assert found.worst < 1e-12
+    for mode in (None, "bm25", "splade"):
+        found = verify(path, url, queries=40, mode=mode)
+        assert found.equal
+        assert (found.mode, found.queries) == (mode or "hybrid", 40)
+        assert found.worst < 1e-12
     with SpladeLite(back) as db:
         assert db.check() == []
         assert db.search("zebra", mode="bm25")[0].id == "long"
@@ -62,7 +63,7 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
         move(back, url)
     with connect(url) as there:
         there.update("d1", metadata={"n": -1})
-        assert not verify(path, url, queries=5).contents
+        assert not verify(back, url, queries=5).contents
     assert move(back, url).new == 1
     with connect(url) as there:
         assert there.get("another") is not None
@@ -201,7 +202,7 @@ def test_the_command_line(running: Servers, tmp_path: Path) -> None:
     assert "36 documents, 36 of them new" in run("move", "kb.db", url).stdout
     assert "36 documents, 0 of them new" in run("move", "kb.db", url).stdout
     done = run("verify", "kb.db", url, "--queries", "20")
-    assert re.match(r"0 of 20 top-10 lists differ; .* 36 and 36 documents", done.stdout), done.stderr
+    assert re.match(r"hybrid: 0 of 20 top-10 lists differ; .* 36 and 36 documents", done.stdout), done.stderr
     assert done.returncode == 0
     with connect(url) as remote:
         remote.delete(["d1"])

@@ -189,3 +189,68 @@ def test_a_document_scores_as_its_best_passage(remote: Remote) -> None:
     for hit in remote.search("river house", 2):
         assert hit.score == pytest.approx(remote.explain("river house", hit.id).score)
         assert hit.passage == remote.explain("river house", hit.id).passage
+
+
+WORDS = "river bank money tree car crash accident house red blue water sun day night city road 日本 東京".split()  # noqa: SIM905
+
+
+def random_text(rng: random.Random) -> str:
+    """A few words of few; now and then several passages, one word 300 times, or what the model cannot read."""
+    kind = rng.random()
+    if kind < 0.05:
+        return "東京は日本の首都です。" + "".join(rng.choices("京都大阪神戸川山", k=rng.randint(20, 60)))
+    if kind < 0.1:
+        return " ".join(rng.choices(WORDS, k=700))
+    if kind < 0.15:
+        return rng.choice(WORDS[:4]) + " sun" * 300
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))
+
+
+def random_writes(rng: random.Random, collections: tuple[SpladeLite, Remote], count: int) -> None:
+    """The same documents added, replaced, changed and deleted everywhere."""
+    ids = [f"d{i}" for i in range(60)]
+    for _ in range(count):
+        some = rng.sample(ids, rng.randint(1, 12))
+        texts = [random_text(rng) for _ in some]
+        metadata = [{"n": rng.randrange(9)} for _ in some]
+        there = [id for id in collections[0] if id in some]
+        roll = rng.random()
+        for collection in collections:
+            if roll < 0.6 or not there:
+                collection.upsert(texts, ids=some, metadata=metadata)
+            elif roll < 0.75:
+                collection.update(there[0], text=texts[0])
+            elif roll < 0.9:
+                collection.delete(some)
+            else:
+                collection.delete(where={"n": metadata[0]["n"]})
+
+
+@pytest.mark.filterwarnings("ignore::spladelite.errors.UnreadText")
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_words_and_hybrids_after_random_writes(engine: str, running: Servers, tmp_path: Path) -> None:
+    """idf and average length are those of what is alive, on both shards together; every kind of search."""
+    rng = random.Random(12)
+    with SpladeLite(tmp_path / "kb.db", tail_size=40) as db, open_remote(engine, running) as remote:
+        for round in range(4 if engine == "postgres" else 2):
+            random_writes(rng, (db, remote), 6)
+            queries = [random_text(rng) for _ in range(6)] + ["sun river", "nothing of it", "東京 river"]
+            assert_same(db, remote, queries)
+            assert_same(db, remote, queries, k=3, where={"n": {"$lt": 5}})
+            assert_same(db, remote, queries, mode="hybrid", weights={"splade": 0.3, "bm25": 1.0}, offset=2)
+            assert_same(db, remote, queries, mode="hybrid", fusion="rrf")
+            assert_same(db, remote, queries, mode="hybrid", min_score=0.4)
+            assert_same(db, remote, queries, k=2, mode="hybrid", weights={"bm25": 1.0})
+            ids = list(db)
+            assert list(remote) == ids
+            for id in rng.sample(ids, min(3, len(ids))):
+                ours, theirs = db.explain(queries[round], id), remote.explain(queries[round], id)
+                assert theirs.score == pytest.approx(ours.score, rel=1e-5)
+                assert theirs.unread == ours.unread
+            figures, stats = remote.stats(), db.stats()
+            assert (figures.documents, figures.passages) == (stats.documents, stats.passages)
+        remote.optimize()
+        assert_same(db, remote, queries)
+        assert figures.word_postings is not None
+        db.optimize()
+        assert remote.stats().word_postings == db.stats().word_postings

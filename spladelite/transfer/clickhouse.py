@@ -361,7 +361,7 @@ class ClickHouse:
         return [self._rank(ask, matching, timeout) for ask in asked]
 
     def _rank(self, ask: Ask, matching: str, timeout: float | None) -> list[Ranked]:
-        terms, weights, shift = fixed_point(ask.terms)
+        terms, weights, shift = fixed_point(ask)
         if ask.readable:
             matching += f" AND doc NOT IN (SELECT doc FROM {self._local('passage')} WHERE unread)"
         if ask.among is not None:

@@ -298,15 +298,17 @@ class FixedPoint(NamedTuple):
     shift: int
 
 
-def fixed_point(query: Query) -> FixedPoint:
+def fixed_point(ask: Ask) -> FixedPoint:
     """A query's weights as integers, for engines that add up in parallel and in any order.
 
     The sum of integers has no order: two passages with the same vector get the same score on every shard, so that ties
     stay ties. A float32 weight keeps all of its 24 bits unless it is less than the largest by a factor of 2^24 or
-    more; sums stay below 2^63 (impacts below 2^8).
+    more; sums stay below 2^63. What weights are multiplied with is below 2^8, and of BM25 below 1: there each product
+    is rounded to an integer.
     """
+    query = ask.terms
     largest = max(weight for _, weight in query)
-    bits = 62 - 8 - math.ceil(math.log2(len(query) + 1))
+    bits = 62 - (8 if ask.norm is None else 0) - math.ceil(math.log2(len(query) + 1))
     shift = bits - math.frexp(largest)[1]
     return FixedPoint(
         [term for term, _ in query], [round(math.ldexp(float(weight), shift)) for _, weight in query], shift

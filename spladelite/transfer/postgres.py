@@ -283,7 +283,7 @@ class Postgres:
             return [self._rank(cursor, ask, condition) for ask in asked]
 
     def _rank(self, cursor: Any, ask: Ask, condition: Condition | None) -> list[Ranked]:
-        terms, weights, shift = fixed_point(ask.terms)
+        terms, weights, shift = fixed_point(ask)
         score = "sum(q.weight * p.impact)::float8 * max(p.scale)::float8"
         values: list[Any] = []
         if ask.norm is not None:

@@ -22,9 +22,9 @@ from spladelite.arguments import (
     metadata_change,
     new_documents,
 )
-from spladelite.documents.ingest import batches, encode_documents
+from spladelite.documents.ingest import Unfound, batches, encode_documents
 from spladelite.documents.listing import check_page
-from spladelite.documents.table import OnConflict, Plan, compare, read_metadata
+from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, compare, read_metadata
 from spladelite.errors import (
     Busy,
     DocumentNotFound,
@@ -656,6 +656,7 @@ class Remote:
         documents = new_documents(texts, ids, metadata, vectors, self.meta.layout.vocabulary_size)
         self._writable()
         added = Added()
+        told = Unfound()
         with ticking(progress, texts, "adding") as advance:
             for batch in batches(documents):
                 with self._lock:
@@ -664,10 +665,12 @@ class Remote:
                 added.new += plan.new
                 added.replaced += plan.replaced
                 added.unchanged += plan.unchanged
-                advance(len(batch), encoded)
+                told.see(encoded)
+                advance(len(batch), len(encoded.vectors))
+        told.warn(self._models, stacklevel=4)
         return added
 
-    def _store_batch(self, batch: Sequence[NewDocument], on_conflict: OnConflict) -> tuple[Plan, int]:
+    def _store_batch(self, batch: Sequence[NewDocument], on_conflict: OnConflict) -> tuple[Plan, EncodedDocuments]:
         ids = list({document.id for document in batch})
         for _ in range(TRIES):
             plan = compare(self.engine.look_up(ids), batch, on_conflict)
@@ -677,18 +680,16 @@ class Remote:
                 continue
         raise Busy(f"{self.engine.server}: others change the same documents all the time; try again")
 
-    def _apply(self, plan: Plan) -> int:
-        passages = 0
+    def _apply(self, plan: Plan) -> EncodedDocuments:
+        encoded = encode_documents(plan.insert, self._models)
         if plan.insert:
-            encoded = encode_documents(plan.insert, self._models)
             counts = [len(spans) for spans in encoded.spans]
-            passages = sum(counts)
-            first = self.engine.numbers(passages)
+            first = self.engine.numbers(sum(counts))
             numbers = first + np.concatenate(([0], np.cumsum(counts)))[:-1].astype(np.int64)
             self.engine.write(Batch(numbers, encoded), plan.remove)
         if plan.metadata:
             self.engine.set_metadata([(old, document.id, document.metadata or "{}") for old, document in plan.metadata])
-        return passages
+        return encoded
 
 
 class _Encoded(NamedTuple):
