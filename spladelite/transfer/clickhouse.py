@@ -51,6 +51,7 @@ from spladelite.transfer.engine import Ask, Batch, Figures, Frequencies, Ranked,
 
 OLDEST = (18, 16)
 TRIES = 100
+ASKED_AT_ONCE = 4  # queries in one statement
 MUTATION_SECONDS = 600
 KINDS = {"null": 1, "bool": 2, "integer": 4, "real": 5, "text": 6, "container": 7}  # true is 3
 COMPARISONS = {"eq": "=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
@@ -315,17 +316,18 @@ class ClickHouse:
 
     def frequencies(self, terms: Sequence[int]) -> Frequencies:
         """See :class:`Engine`."""
+        no_term = (1 << 64) - 1
         rows = self._client.rows(
-            f"SELECT term, count() FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {self._visible}"
-            " GROUP BY term"
+            "SELECT term, count, documents, words, unread FROM ("
+            "SELECT term, count() AS count, toUInt64(0) AS documents, toUInt64(0) AS words, toUInt8(0) AS unread"
+            f" FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {self._visible} GROUP BY term"
+            f" UNION ALL SELECT toUInt64({no_term}) AS term, count() AS count, countIf(ordinal = 0) AS documents,"
+            f" sum(length) AS words, max(unread) AS unread FROM {self._all('passage')} WHERE {self._visible})"
         )
-        passages, documents, words, unread = self._client.rows(
-            f"SELECT count(), countIf(ordinal = 0), sum(length), max(unread) FROM {self._all('passage')}"
-            f" WHERE {self._visible}"
-        )[0]
-        counts = dict(rows)
+        counts = {term: int(count) for term, count, *_ in rows}
+        totals = next((row for row in rows if row[0] == no_term), (no_term, 0, 0, 0, 0))
         return Frequencies(
-            [int(counts.get(term, 0)) for term in terms], int(passages), int(documents), int(words or 0), bool(unread)
+            [counts.get(term, 0) for term in terms], int(totals[1]), int(totals[2]), int(totals[3]), bool(totals[4])
         )
 
     def figures(self) -> Figures:
@@ -358,14 +360,29 @@ class ClickHouse:
         matching = self._visible
         if condition is not None:
             matching += f" AND doc IN (SELECT doc FROM {self._local('document')} FINAL WHERE {where(condition)})"
-        return [self._rank(ask, matching, timeout) for ask in asked]
+        results: list[list[Ranked]] = []
+        for start in range(0, len(asked), ASKED_AT_ONCE):
+            some = asked[start : start + ASKED_AT_ONCE]
+            each = [
+                f"SELECT toUInt8({i}) AS ask, number, place, score FROM ({self._ranking(ask, matching)})"
+                for i, ask in enumerate(some)
+            ]
+            sql = each[0] if len(each) == 1 else f"SELECT ask, number, place, score FROM ({' UNION ALL '.join(each)})"
+            found: list[list[Ranked]] = [[] for _ in some]
+            for i, number, place, score in self._client.rows(sql, timeout, no_merge=bool(self._cluster)):
+                found[i].append(Ranked(number, place, score))
+            for ranked, ask in zip(found, some, strict=True):
+                ranked.sort(key=lambda entry: (-entry.score, entry.number))  # of what each shard has sent
+                results.append(ranked[: ask.k])
+        return results
 
-    def _rank(self, ask: Ask, matching: str, timeout: float | None) -> list[Ranked]:
+    def _ranking(self, ask: Ask, matching: str) -> str:
+        """The statement for one query: its best documents, of each shard."""
         terms, weights, shift = fixed_point(ask)
+        if ask.among is not None:
+            matching = f"doc IN ({_numbers(ask.among)})"
         if ask.readable:
             matching += f" AND doc NOT IN (SELECT doc FROM {self._local('passage')} WHERE unread)"
-        if ask.among is not None:
-            matching += f" AND doc IN ({_numbers(ask.among)})"
         weight = f"[{', '.join(f'toInt64({weight})' for weight in weights)}][indexOf([{_numbers(terms)}], term)]"
         if ask.norm is None:
             score = f"toFloat64(sum(toInt64(impact) * {weight})) * toFloat64(any(scale))"
@@ -373,16 +390,12 @@ class ClickHouse:
             norm = f"{ask.norm[0]!r} + {ask.norm[1]!r} * toFloat64(scale)"
             score = f"toFloat64(sum(toInt64({weight} * (impact / (impact + {norm})))))"
         # One number a passage, since one key is grouped faster than two.
-        inner = (
+        return (
             f"SELECT any(doc) AS number, any(ordinal) AS place, {score} * {math.ldexp(1.0, -shift)!r} AS score"
             f" FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {matching}"
             f" GROUP BY doc + ordinal HAVING score > 0 AND score >= {ask.min_score!r}"
             f" ORDER BY score DESC, number, place LIMIT 1 BY number LIMIT {int(ask.k)}"
         )
-        if self._cluster:
-            inner = f"SELECT number, place, score FROM ({inner}) ORDER BY score DESC, number LIMIT {int(ask.k)}"
-        rows = self._client.rows(inner, timeout, no_merge=bool(self._cluster))
-        return [Ranked(doc, ordinal, found) for doc, ordinal, found in rows]
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

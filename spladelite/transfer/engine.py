@@ -119,7 +119,7 @@ class Ask(NamedTuple):
         k: how many documents.
         min_score: documents that score less are left out.
         norm: ``(a, c)`` of :func:`~spladelite.index.scoring.bm25_norm`; None for SPLADE.
-        among: only these documents; None for all.
+        among: only these documents, which the engine has just found; None for all.
         readable: leave out documents that the model cannot read.
     """
 
