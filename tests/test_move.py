@@ -73,6 +73,30 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
     assert found.documents == (603, 602)
 
 
+def test_words_are_those_that_the_source_has_and_the_target_wants(running: Servers, tmp_path: Path) -> None:
+    texts = ["Houses by the river", "The house", "Das Haus und die Häuser am Fluss"]
+    for settings, found in (({"bm25": False}, None), ({"language": "german"}, 1), ({"language": None}, 1)):
+        path, url = str(tmp_path / f"{settings}.db"), running.url("postgres")
+        with SpladeLite(path, **settings) as db:
+            db.add(texts, ids=list("abc"))
+        assert move(path, url).left == ()
+        assert move(url, path + "2").left == ()
+        back = verify(path + "2", url, queries=5)
+        assert back.equal
+        assert back.mode == ("splade" if found is None else "hybrid")
+        with connect(url) as there, SpladeLite(path + "2", read_only=True) as db:
+            assert there.stats().language == db.stats().language == settings.get("language")
+            if found is not None:
+                assert len(there.search("Haus", mode="bm25")) == len(db.search("Haus", mode="bm25")) == found
+    url = running.url("postgres")
+    connect(url, language="german").close()
+    with SpladeLite(tmp_path / "english.db") as db:
+        db.add(["Die Häuser", "The houses"], ids=list("ab"))
+    move(tmp_path / "english.db", url)
+    with connect(url) as there:
+        assert [hit.id for hit in there.search("Haus", mode="bm25")] == ["a"]
+
+
 CHILD = """
 import sys
 from spladelite.transfer.move import move

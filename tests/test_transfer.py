@@ -14,8 +14,12 @@ from spladelite import SpladeLite
 from spladelite.errors import (
     DocumentNotFound,
     IdConflict,
+    InvalidInput,
+    UnreadText,
     Unsupported,
 )
+from spladelite.transfer.connect import connect
+from spladelite.transfer.move import move
 from spladelite.transfer.remote import Remote
 
 
@@ -254,3 +258,59 @@ def test_words_and_hybrids_after_random_writes(engine: str, running: Servers, tm
         assert figures.word_postings is not None
         db.optimize()
         assert remote.stats().word_postings == db.stats().word_postings
+
+
+def test_a_collection_without_bm25_and_one_of_another_language(running: Servers) -> None:
+    url = running.url("postgres")
+    with connect(url, bm25=False) as remote:
+        assert isinstance(remote, Remote)
+        remote.add(TEXTS, ids=IDS)
+        assert remote.search("zebra")[0].query == remote.search("zebra", mode="splade")[0].query
+        assert (remote.stats().bm25, remote.stats().language, remote.stats().word_postings) == (False, None, 0)
+        for wrong in ("bm25", "hybrid"):
+            with pytest.raises(InvalidInput, match="bm25=False"):
+                remote.search("zebra", mode=wrong)
+    with pytest.raises(InvalidInput, match="created with bm25=False, not True"):
+        connect(url, bm25=True)
+    url = running.url("postgres")
+    with connect(url, language="german") as remote:
+        remote.add(["Das Haus und die Häuser", "Ein Baum"], ids=["a", "b"])
+        assert [hit.id for hit in remote.search("Haus", mode="bm25")] == ["a"]
+        assert "**Häuser**" in remote.highlight(remote.search("Haus", mode="bm25")[0])
+    with connect(url) as again:
+        assert again.stats().language == "german"
+    with pytest.raises(InvalidInput, match="has language='german', not None"):
+        connect(url, language=None)
+
+
+def test_an_engine_that_cannot_have_words_says_so(db: SpladeLite, running: Servers) -> None:
+    with open_remote("qdrant", running) as remote:
+        for collection in (db, remote):
+            fill(collection)
+        assert [hit.id for hit in remote.search("car")] == [hit.id for hit in db.search("car", mode="splade")]
+        for arguments in ({"mode": "bm25"}, {"mode": "hybrid"}, {"weights": {"bm25": 1}}):
+            with pytest.raises(Unsupported, match=r"how common words are.*PostgreSQL or ClickHouse"):
+                remote.search("car", **arguments)
+        with pytest.raises(Unsupported, match="bm25=True"):
+            Remote(remote.engine, bm25=True)
+        assert not remote.stats().bm25
+
+
+@pytest.mark.parametrize("engine", ["postgres", "clickhouse"])
+def test_what_the_model_cannot_read_is_told_and_left_to_words(engine: str, running: Servers, path: str) -> None:
+    """Also after moves, of which the flag is part."""
+    text = "東京は日本の首都です。京都は古い都です。"
+    with open_remote(engine, running) as remote, SpladeLite(path) as db:
+        for collection in (db, remote):
+            with pytest.warns(UnreadText, match="such as 'tokyo'"):
+                collection.add([text, "A car in the city"], ids=["tokyo", "car"])
+        assert_same(db, remote, ["東京 car", "日本の首都", "car"])
+        assert remote.explain("car", "tokyo").unread == ("document",)
+    url = running.url(engine)
+    move(path, url)
+    with connect(url) as moved, SpladeLite(path) as db:
+        assert isinstance(moved, Remote)
+        assert_same(db, moved, ["東京 car", "日本の首都", "car"])
+    move(url, path + "2")
+    with SpladeLite(path + "2", read_only=True) as back:
+        assert back.stats().unread == 1
