@@ -81,6 +81,7 @@ def build(folder: Path, count: int) -> Path:
                     for i, text in enumerate(texts)
                 ],
             )
+            db.optimize()
         os.replace(f"{path}.new", path)
     return path
 
@@ -141,13 +142,13 @@ class Reference:
                     hits += exact(db, self.texts[start : start + CHUNK], 10, mode)
             rng = random.Random(6)
             self.filters = [random_filter(rng, self.count) for _ in range(queries)]
-            self.filtered = {
-                mode: [
-                    [hit.id for hit in exact(db, [self.texts[i % queries]], 10, mode, where=where)[0]]
-                    for i, where in enumerate(self.filters)
-                ]
-                for mode in MODES
-            }
+            self.filtered = [
+                {
+                    mode: [hit.id for hit in exact(db, [text], 10, mode, where=where)[0]]
+                    for mode in {MODES[i % 3], "splade"}
+                }
+                for i, (text, where) in enumerate(zip(self.texts, self.filters, strict=True))
+            ]
 
     def verify(self, remote: Remote, what: str, worst: float, queries: int | None = None) -> None:
         asked = self.texts[:queries]
@@ -167,9 +168,9 @@ class Reference:
         differ = unsupported = 0
         for i, where in enumerate(self.filters):
             mode = MODES[i % 3] if remote.meta.layout.bm25 else "splade"
-            query = self.texts[i % len(self.texts)]
             try:
-                differ += [hit.id for hit in remote.search(query, 10, where=where, mode=mode)] != self.filtered[mode][i]
+                found = [hit.id for hit in remote.search(self.texts[i], 10, where=where, mode=mode)]
+                differ += found != self.filtered[i][mode]
             except Unsupported:
                 unsupported += 1
         say(f"    filters: {differ} of {len(self.filters) - unsupported} differ ({unsupported} unsupported)")
@@ -312,7 +313,7 @@ def main() -> int:
     with SpladeLite(path, read_only=True) as db:
         stats = db.stats()
         POSTINGS[0] = round(stats.passages * stats.active_terms)
-        size = stats.sizes["postings"] + stats.sizes["vectors"] + stats.sizes["text"]
+        size = sum(stats.sizes[part] for part in ("postings", "vectors", "text"))
         latency(db, before.texts[:TIMED])
         times = latency(db, before.texts[:TIMED])
         table.append(["SpladeLite", *times, f"{size / (POSTINGS[0] + stats.word_postings):.1f}", ""])
