@@ -132,6 +132,7 @@ def test_a_move_that_is_killed_goes_on(engine: str, running: Servers, tmp_path: 
         target = running.url(engine)
     kill_and_repeat(path, target, 3, random.Random(4))
     assert content(target) == content(path)
+    assert verify(path, target, queries=20, mode="bm25").equal
 
 
 @pytest.mark.parametrize("engine", ["clickhouse", "shards"])

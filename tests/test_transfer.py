@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filter_oracle import random_filter, random_metadata
 from remotes import ENGINES, IDS, QUERIES, TEXTS, Servers, assert_same, fill, modes, open_remote
@@ -18,6 +20,7 @@ from spladelite.errors import (
     UnreadText,
     Unsupported,
 )
+from spladelite.index.words import analyzer
 from spladelite.transfer.connect import connect
 from spladelite.transfer.move import move
 from spladelite.transfer.remote import Remote
@@ -314,3 +317,32 @@ def test_what_the_model_cannot_read_is_told_and_left_to_words(engine: str, runni
     move(url, path + "2")
     with SpladeLite(path + "2", read_only=True) as back:
         assert back.stats().unread == 1
+
+
+def test_totals_are_right_after_writers_at_one_moment(running: Servers) -> None:
+    """What PostgreSQL counts on with each write is what there is."""
+    url = running.url("postgres")
+    connect(url).close()
+
+    def write(seed: int) -> None:
+        rng = random.Random(seed)
+        with connect(url) as remote:
+            for _ in range(12):
+                ids = rng.sample([f"d{i}" for i in range(12)], 4)
+                if rng.random() < 0.3:
+                    remote.delete(ids)
+                else:
+                    texts = [" ".join(rng.choices(WORDS[:9], k=rng.randint(1, 9))) for _ in ids]
+                    remote.upsert(texts, ids=ids, vectors=[{5: 1.0}] * 4)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    with connect(url) as remote:
+        assert isinstance(remote, Remote)
+        documents = remote.documents()
+        counts = analyzer("english").count([document.text for document in documents])
+        words = np.unique(counts.terms)
+        found = remote.engine.frequencies([*words.tolist(), 5])
+        assert found.counts == [*(counts.terms == words[:, None]).sum(axis=1).tolist(), len(documents)]
+        assert (found.documents, found.passages) == (len(documents), len(documents))
+        assert found.words == counts.lengths.sum()

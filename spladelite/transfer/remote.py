@@ -37,11 +37,10 @@ from spladelite.errors import (
 from spladelite.file_models import FileModels
 from spladelite.index.quantize import dequantize
 from spladelite.index.settings import Settings
-from spladelite.index.words import analyzer
 from spladelite.progress import Progress, ticking
 from spladelite.records import Added, Document, Explanation, Hit
 from spladelite.search.explain import explanation, highlighted
-from spladelite.search.hybrid import explained, words_in
+from spladelite.search.hybrid import explained
 from spladelite.search.query_weights import (
     EncodedQuery,
     Query,
@@ -51,13 +50,13 @@ from spladelite.search.query_weights import (
     resolve,
     weigh_by_idf,
 )
-from spladelite.search.relevance import relevance
 from spladelite.search.request import Request, Rerank, Where, WhereArgs, check_request
 from spladelite.search.run import reranked
 from spladelite.transfer.conditions import ID_PATH, All, AnyOf, Condition, Test, parse
 from spladelite.transfer.engine import Batch, Changed, Engine, Row
+from spladelite.transfer.hits import read_hits
 from spladelite.transfer.meta import FORMAT, check_meta, new_meta
-from spladelite.transfer.ranking import BY_WORDS, Ranking, Shown
+from spladelite.transfer.ranking import Ranking
 
 PAGE = 500
 TRIES = 20
@@ -469,7 +468,7 @@ class Remote:
                     asked = self._resolve(encoded.queries[start : start + QUERIES_AT_ONCE], request, encoded.parts)
                     ranking = Ranking.of(self.engine, request, encoded.parts, condition, asked)
                     found = ranking.search(asked)
-                    results += self._hits(request, encoded.parts, asked, found)
+                    results += read_hits(self.engine, self.meta.layout.language, request, encoded.parts, asked, found)
         return results
 
     def _encode(self, queries: list[QueryInput], request: Request) -> _Encoded:
@@ -487,55 +486,6 @@ class Remote:
 
         language = self.meta.layout.language
         return [resolve(query, parts, request.weights is None, language, by_idf) for query in encoded]
-
-    def _hits(
-        self, request: Request, parts: Sequence[str], queries: Sequence[Query], found: Sequence[Shown]
-    ) -> list[list[Hit]]:
-        start = request.offset
-        cut = [Shown(one.numbers[start:], one.ordinals[start:], one.scores[start:]) for one in found]
-        rows = self.engine.read(list(dict.fromkeys(number for one in cut for number in one.numbers)), request.text)
-        places = self._places(request, queries, cut, rows)
-        results = []
-        for query, one, place in zip(queries, cut, places, strict=True):
-            marks = query.marks()
-            scores = zip(one.scores.tolist(), relevance(one.scores, request, parts, query).tolist(), strict=True)
-            hits = []
-            for number, span, (score, share) in zip(one.numbers, place, scores, strict=True):
-                row = rows.get(number)
-                if row is not None:  # else it was deleted since it was ranked
-                    metadata = read_metadata(row.id, row.metadata)
-                    hits.append(Hit(row.id, score, row.text, metadata, *(span or (0, len(row.text))), marks, share))
-            results.append(hits)
-        return results
-
-    def _places(
-        self, request: Request, queries: Sequence[Query], found: Sequence[Shown], rows: Mapping[int, Row]
-    ) -> list[list[tuple[int, int] | None]]:
-        """Where the passage to show is in its document; None where that is the whole of a text that was read."""
-        pairs = {(number, ordinal) for one in found for number, ordinal in zip(one.numbers, one.ordinals, strict=True)}
-        wanted: set[tuple[int, int]] = set()
-        divided = set()
-        for number, ordinal in pairs:
-            passages = rows[number].passages if number in rows else 0
-            if passages > 1 or (passages and not request.text):
-                wanted |= {(number, i) for i in (range(passages) if ordinal == BY_WORDS else [ordinal])}
-                divided |= {number} if ordinal == BY_WORDS and passages > 1 else set()
-        spans = self.engine.spans(sorted(wanted)) if wanted else {}
-        texts = rows if request.text else self.engine.read(sorted(divided)) if divided else {}
-        count = analyzer(self.meta.layout.language).count
-        words = {}
-        for number in divided & texts.keys():
-            parts = [spans.get((number, ordinal), (0, 0)) for ordinal in range(texts[number].passages)]
-            words[number] = count([texts[number].text[start:end] for start, end in parts])
-        places: list[list[tuple[int, int] | None]] = []
-        for query, one in zip(queries, found, strict=True):
-            place = []
-            for number, ordinal in zip(one.numbers, one.ordinals, strict=True):
-                if ordinal == BY_WORDS:
-                    ordinal = int(np.argmax(words_in(words[number], query.word_ids))) if number in words else 0
-                place.append(spans.get((number, ordinal)))
-            places.append(place)
-        return places
 
     def explain(
         self,
