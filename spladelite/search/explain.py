@@ -121,9 +121,10 @@ def highlighted(hit: Hit, layout: Layout, tokenize: Callable[[str], Tokens], bef
     if not isinstance(before, str) or not isinstance(after, str):
         raise WrongType("before and after must be str, such as '<b>' and '</b>'")
     passage = hit.passage.text
-    places = list(analyzer(layout.language).places(passage)) if layout.bm25 else []
-    of_model = any(term < layout.vocabulary_size for term in hit.query)
-    return highlight(passage, tokenize(passage) if of_model else None, places, hit.query, before, after)
+    words = analyzer(layout.language if layout.bm25 else None)
+    places = list(words.places(passage)) if layout.bm25 else []
+    tokens = tokenize(passage) if any(term < layout.vocabulary_size for term in hit.query) else None
+    return highlight(passage, tokens, places, hit.query, before, after, words.is_stop_word)
 
 
 def highlight(
@@ -133,12 +134,14 @@ def highlight(
     weights: Mapping[int, float],
     before: str,
     after: str,
+    is_stop_word: Callable[[str], bool],
 ) -> str:
     """``passage`` with ``before`` and ``after`` around the words that matter.
 
     A word is a run of the model's tokens without a gap of white space or punctuation; it is marked if one of its tokens
     has a weight of at least a tenth of the strongest, or where BM25 has a word of the query (``places``: start, end and
-    term id). Marked neighbours are marked one by one, what overlaps as one.
+    term id). Models expand questions with "and" and "is": stop words are marked only where nothing else is. Marked
+    neighbours are marked one by one, what overlaps as one.
     """
     if not weights:
         return passage
@@ -146,7 +149,9 @@ def highlight(
     strong = {term for term, value in weights.items() if value >= least}
     marked = [(start, end) for start, end, term_id in places if term_id in strong]
     if tokens is not None:
-        marked += [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
+        words = [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
+        marked += [(start, end) for start, end in words if not is_stop_word(passage[start:end])]
+        marked = marked or words
     pieces, position = [], 0
     for start, end in _joined(sorted(marked)):
         pieces += [passage[position:start], before, passage[start:end], after]
