@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +66,14 @@ COLUMNS = {
     ),
     "posting": ("term int8", "doc int8", "ordinal int4", "impact int2", "scale float4"),
 }  # fmt: skip
+
+
+class Totals(NamedTuple):
+    """How many passages, documents and words there are, come, or go."""
+
+    passages: int
+    documents: int
+    words: int
 
 
 class Postgres:
@@ -341,12 +349,8 @@ class Postgres:
         spans = [span for parts in encoded.spans for span in parts]
         words = iter(_words_of(batch))
         with self._transaction() as cursor:
-            self._delete(cursor, replaced)
-            cursor.execute(
-                f"UPDATE {self._schema}.counter SET next = greatest(next, %s), passages = passages + %s,"
-                " documents = documents + %s, words = words + %s",
-                (after, len(docs), len(batch), int(lengths.sum())),
-            )
+            gone = self._delete(cursor, replaced)
+            cursor.execute(f"UPDATE {self._schema}.counter SET next = %s WHERE next < %s", (after, after))
             self._copy(
                 cursor,
                 "document",
@@ -382,6 +386,7 @@ class Postgres:
                 "posting",
                 zip(*(column.tolist() for column in batch.postings()), strict=True),
             )
+            self._count(cursor, Totals(len(docs), len(batch), int(lengths.sum())), gone)
 
     def _copy(self, cursor: Any, table: str, rows: Any) -> None:
         names, types = zip(*(column.split() for column in COLUMNS[table]), strict=True)
@@ -404,11 +409,19 @@ class Postgres:
     def remove(self, documents: Sequence[Stored]) -> None:
         """See :class:`Engine`."""
         with self._transaction() as cursor:
-            self._delete(cursor, documents, strict=False)
+            self._count(cursor, Totals(0, 0, 0), self._delete(cursor, documents, strict=False))
 
-    def _delete(self, cursor: Any, documents: Sequence[Stored], strict: bool = True) -> None:
+    def _count(self, cursor: Any, new: Totals, gone: Totals) -> None:
+        """Count on what there is. Last in a transaction, since others wait for this row until it ends."""
+        cursor.execute(
+            f"UPDATE {self._schema}.counter SET passages = passages + %s, documents = documents + %s,"
+            " words = words + %s",
+            [more - less for more, less in zip(new, gone, strict=True)],
+        )
+
+    def _delete(self, cursor: Any, documents: Sequence[Stored], strict: bool = True) -> Totals:
         if not documents:
-            return
+            return Totals(0, 0, 0)
         numbers = sorted(stored.doc_id for stored in documents)
         cursor.execute(f"DELETE FROM {self._schema}.document WHERE doc = ANY(%s)", (numbers,))
         if strict and cursor.rowcount != len(numbers):
@@ -418,11 +431,6 @@ class Postgres:
             (numbers,),
         )
         rows = cursor.fetchall()
-        cursor.execute(
-            f"UPDATE {self._schema}.counter SET passages = passages - %s, documents = documents - %s,"
-            " words = words - %s",
-            (len(rows), sum(row[1] == 0 for row in rows), sum(row[4] for row in rows)),
-        )
         terms = [
             np.concatenate([np.frombuffer(row[2], "<u4").astype(np.int64), np.frombuffer(row[3], "<i8")])
             for row in rows
@@ -439,6 +447,7 @@ class Postgres:
                 np.repeat([row[1] for row in rows], sizes).tolist(),
             ),
         )
+        return Totals(len(rows), sum(row[1] == 0 for row in rows), sum(row[4] for row in rows))
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
