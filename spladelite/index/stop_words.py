@@ -7,12 +7,12 @@ from __future__ import annotations
 
 STOP_WORDS = {
     "english": """
-        a about above after again against all am an and any are as at be because been before being below between both
-        but by can cannot could did do does doing down during each few for from further had has have having he her here
-        hers herself him himself his how i if in into is it its itself me more most my myself no nor not of off on once
-        only or other ought our ours ourselves out over own same she should so some such than that the their theirs
-        them themselves then there these they this those through to too under until up us very was we were what when
-        where which while who whom why will with would you your yours yourself yourselves
+        a about above after again against all also am an and any are as at be because been before being below between
+        both but by can cannot could did do does doing down during each few for from further had has have having he her
+        here hers herself him himself his how i if in into is it its itself many me might more most much must my myself
+        no nor not of off on once only or other ought our ours ourselves out over own same she should so some such than
+        that the their theirs them themselves then there these they this those through to too under until up us very
+        was we were what when where which while who whom whose why will with would you your yours yourself yourselves
     """,
     "arabic": """
         من إلى في على عن مع هل ما ماذا متى أين كيف كم لماذا هو هي هم هن هذا هذه ذلك تلك التي الذي الذين أن إن أو و
