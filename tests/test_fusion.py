@@ -73,7 +73,7 @@ def test_fusion_equals_a_loop(a: list[float], b: list[float], weight: float, k: 
 
 
 def test_default_weights() -> None:
-    assert default_weights(("splade", "bm25"), 3) == pytest.approx({"splade": 11 / 14, "bm25": 3 / 14})
+    assert default_weights(("splade", "bm25"), 3) == pytest.approx({"splade": 9 / 12, "bm25": 3 / 12})
     assert default_weights(("splade", "bm25"), 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
     assert default_weights(("splade", "bm25", "dense"), 7) == pytest.approx(
         {"splade": 0.375, "bm25": 0.25, "dense": 0.375}

@@ -45,7 +45,7 @@ def bm25(texts: dict[str, str], query: str) -> dict[str, float]:
         for id, words in tokens.items():
             tf = min(Counter(words)[word], 255)
             if tf:
-                norm = 1.2 * (1 - 0.75 + 0.75 * len(words) / average)
+                norm = 1.2 * (1 - 0.7 + 0.7 * len(words) / average)
                 scores[id] = scores.get(id, 0.0) + idf * tf * 2.2 / (tf + norm)
     return scores
 
@@ -188,6 +188,11 @@ def test_languages_have_their_stems_and_stop_words() -> None:
     assert not finds("Die Häuser sind groß", "Haus", None)
     assert [word.word for word in analyzer("german").query("Wo ist das Haus")] == ["haus"]
     assert [word.word for word in analyzer("english").query("wo ist das Haus")] == ["wo", "ist", "das", "haus"]
+    assert [word.word for word in analyzer("english").query("Are any other pills taken between meals?")] == [
+        "pills",
+        "taken",
+        "meals",
+    ]
     assert [word.word for word in analyzer(None).query("where is the house")] == ["where", "is", "the", "house"]
     assert finds("les étoiles filantes", "étoile", "french")
     assert finds("les étoiles filantes", "etoile", "french")

@@ -29,7 +29,7 @@ Scores = TypeVar("Scores", Floats, np.floating[Any])
 
 FUSIONS = ("convex", "rrf")
 RRF_CONSTANT = 60
-WORDS_FOR_EQUAL_WEIGHT = 7
+WORDS_FOR_EQUAL_WEIGHT = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ def fuse(
 def default_weights(parts: Sequence[str], words: int, unread: bool = False) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
-    Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
+    Beside one other part BM25 gets a twelfth for each distinct word of the query, without stop words, and at most a
     half; beside two others half of that. The others share the rest. SPLADE gets nothing where its model cannot read the
     query (``unread``). A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
