@@ -3,8 +3,11 @@
     python benchmarks/training/default.py gather DATA OUT        queries, candidates, and what chooses
     python benchmarks/training/default.py score OUT              the teachers' vectors
     python benchmarks/training/default.py distil OUT RUN         train; OUT/RUN/average-STEP are the results
+    python benchmarks/training/default.py states OUT             all-MiniLM-L6-v2's states of every token
+    python benchmarks/training/default.py widen OUT RUN          the same with all-MiniLM-L6-v2's states added
     python benchmarks/training/default.py choose OUT MODEL...    nDCG@10 and FLOPS on what chooses
     python benchmarks/training/default.py pack OUT FOLDER MODEL...  blend with splade-tiny, export as int8
+    python benchmarks/training/default.py pack-widened OUT FOLDER MODEL  the same of what widen trained
     python benchmarks/training/default.py judge DATA OUT MODEL...  the collections that judge, once, at the end
     python benchmarks/training/default.py expansions MODEL...    what 40 everyday queries expand to
 
@@ -28,7 +31,9 @@ import click
 import numpy as np
 import torch
 from default_data import Pool, gather
+from default_export import export_widened
 from default_loop import Settings, Teachers, distil
+from default_states import Reader, States
 from default_teachers import dense_vectors, rows_of, sparse_vectors
 from default_widen import ADDED, Widened, read_states, vectors
 from numpy.typing import NDArray
@@ -114,6 +119,15 @@ def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> 
     distil(Teachers(Pool.read(out / "pool.json"), out), trainee, out / run, Settings(**settings), start=str(first))
 
 
+@main.command("states")
+@click.argument("out", type=path)
+def states_command(out: Path) -> None:
+    """What all-MiniLM-L6-v2 makes of every token: ten minutes on one core, and 4 GB."""
+    plain = Trainee(read_checkpoint(unpacked(out)), "cpu")
+    for dev in (False, True):
+        read_states(out, plain, dev)
+
+
 @main.command("widen")
 @click.argument("out", type=path)
 @click.argument("run")
@@ -122,7 +136,7 @@ def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> 
 def widen_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
     """Train splade-tiny with all-MiniLM-L6-v2's states added. The same command with more steps goes on."""
     first, pool = read_checkpoint(start or unpacked(out)), Pool.read(out / "pool.json")
-    states = read_states(out, Trainee(first, "cpu"))
+    states = read_states(out, Trainee(first, "cpu"), dev=False)
     trainee = Widened(first, states, pool.texts[:256])
     distil(Teachers(pool, out), trainee, out / run, Settings(**settings), start=str(first.path))
 
@@ -158,7 +172,7 @@ def vectors_by(out: Path, model: str, queries: list[str], texts: list[str]) -> I
     """The vectors of queries and of texts by a model, widened ones through torch."""
     if (Path(model) / ADDED).exists():
         checkpoint = read_checkpoint(Path(model))
-        trainee = Widened(checkpoint, read_states(out, Trainee(checkpoint, "cpu")))
+        trainee = Widened(checkpoint, read_states(out, Trainee(checkpoint, "cpu"), dev=True))
         yield from (vectors(trainee.eval(), some) for some in (queries, texts))
         return
     encoder = load_encoder(model)
@@ -189,6 +203,18 @@ def pack(out: Path, folder: Path, models: Sequence[Path], words: float, body: fl
     blended.mkdir(parents=True)
     trainee.save(blended)
     click.echo(export_model(blended, folder, "int8"))
+
+
+@main.command("pack-widened")
+@click.argument("out", type=path)
+@click.argument("folder", type=path)
+@click.argument("model", type=path)
+@click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+def pack_widened(out: Path, folder: Path, model: Path, precision: str) -> None:
+    """A widened checkpoint as one ONNX folder that holds MiniLM's layers as well."""
+    checkpoint = read_checkpoint(model)
+    trainee = Widened(checkpoint, States(Reader()))
+    export_widened(trainee, checkpoint, folder, Pool.read(out / "pool.json").texts, precision)
 
 
 @main.command()

@@ -1,8 +1,8 @@
 """splade-tiny with context from all-MiniLM-L6-v2 added: a student that begins as splade-tiny, exactly.
 
-Both cut texts into the same tokens. The states that MiniLM's layers make of a token are mapped linearly and added at two
-places of splade-tiny, each in front of a LayerNorm: to the word embeddings, so that its layers read them as well, and to
-what its decoder reads. The maps begin as zero. MiniLM's layers are never trained.
+Both cut texts into the same tokens. The states that MiniLM's layers make of a token are mapped linearly and added at
+two places of splade-tiny, each in front of a LayerNorm: to the word embeddings, so that its layers read them as well,
+and to what its decoder reads. The maps begin as zero. MiniLM's layers are never trained.
 """
 
 from __future__ import annotations
@@ -99,16 +99,13 @@ class Widened(Trainee):
         save_file(parts, folder / ADDED)
 
 
-def read_states(out: Path, trainee: Trainee) -> States:
-    """The states of all that trains and chooses, kept in ``out/states``."""
-    states, pool, dev = States(Reader()), Pool.read(out / "pool.json"), Pool.read(out / "dev.json")
-    for name, texts in (
-        ("texts", pool.texts),
-        ("queries", [one.query for one in pool.train]),
-        ("dev-texts", dev.texts),
-        ("dev-queries", [query for part in dev.dev.values() for query in part["queries"]]),
-    ):
-        states.keep((trainee.tokens(text) for text in texts), out / "states" / name)
+def read_states(out: Path, trainee: Trainee, dev: bool) -> States:
+    """The states of all that trains, or of all that chooses, kept in ``out/states``."""
+    states, name = States(Reader()), "dev" if dev else "pool"
+    pool = Pool.read(out / f"{name}.json")
+    asked = [query for part in pool.dev.values() for query in part["queries"]] or [one.query for one in pool.train]
+    for kind, texts in (("queries", asked), ("texts", pool.texts)):
+        states.keep((trainee.tokens(text) for text in texts), out / "states" / f"{name}-{kind}")
     return states
 
 
