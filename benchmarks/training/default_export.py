@@ -98,7 +98,8 @@ def reader_states(graph: Graph, reader: Reader) -> str:
     for layer in range(max(reader.layers)):
         prefix = f"encoder.layer.{layer}."
         inputs = [f"{prefix}attention.self.{name}" for name in ("query", "key", "value")]
-        mixed = _attention(graph, *_split_heads(graph, linear(x, *inputs), heads, size), heads, size)
+        query, key, value = _split_heads(graph, linear(x, *inputs), heads, size)
+        mixed = _attention(graph, query, key, value, heads, size)
         mixed = linear(mixed, prefix + "attention.output.dense")
         x = norm(prefix + "attention.output.LayerNorm", graph.op("Add", mixed, x))
         wide = graph.op("Gelu", linear(x, prefix + "intermediate.dense"))

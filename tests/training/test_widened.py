@@ -32,7 +32,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reader]:
 
 
 def opened(folder: Path, reader: Reader, some: list[str]) -> Widened:
-    return Widened(read_checkpoint(folder), States(reader), some).eval()
+    trainee = Widened(read_checkpoint(folder), States(reader), some)
+    trainee.eval()
+    return trainee
 
 
 def moved(folder: Path, reader: Reader) -> Widened:
