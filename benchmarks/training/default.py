@@ -44,6 +44,7 @@ from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.export.export import export_model
 from spladelite.encoders.export.unpack import unpack
 from spladelite.encoders.registry import BUNDLED, load_encoder
+from spladelite.encoders.torch import find_device
 from spladelite.evaluation.runner import run_evaluation
 from spladelite.training.model import Trainee
 
@@ -123,7 +124,7 @@ def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> 
 @click.argument("out", type=path)
 def states_command(out: Path) -> None:
     """What all-MiniLM-L6-v2 makes of every token: ten minutes on one core, and 4 GB."""
-    plain = Trainee(read_checkpoint(unpacked(out)), "cpu")
+    plain = Trainee(read_checkpoint(unpacked(out)), find_device(None))
     for dev in (False, True):
         read_states(out, plain, dev)
 
@@ -135,9 +136,9 @@ def states_command(out: Path) -> None:
 @_settings
 def widen_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
     """Train splade-tiny with all-MiniLM-L6-v2's states added. The same command with more steps goes on."""
-    first, pool = read_checkpoint(start or unpacked(out)), Pool.read(out / "pool.json")
-    states = read_states(out, Trainee(first, "cpu"), dev=False)
-    trainee = Widened(first, states, pool.texts[:256])
+    first, pool, device = read_checkpoint(start or unpacked(out)), Pool.read(out / "pool.json"), find_device(None)
+    states = read_states(out, Trainee(first, device), dev=False)
+    trainee = Widened(first, states, pool.texts[:256], device)
     distil(Teachers(pool, out), trainee, out / run, Settings(**settings), start=str(first.path))
 
 
@@ -209,11 +210,17 @@ def pack(out: Path, folder: Path, models: Sequence[Path], words: float, body: fl
 @click.argument("out", type=path)
 @click.argument("folder", type=path)
 @click.argument("model", type=path)
+@click.option("--share", default=1.0, show_default=True, help="Of all that was trained; the rest is splade-tiny's.")
 @click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
-def pack_widened(out: Path, folder: Path, model: Path, precision: str) -> None:
-    """A widened checkpoint as one ONNX folder that holds MiniLM's layers as well."""
+def pack_widened(out: Path, folder: Path, model: Path, share: float, precision: str) -> None:
+    """A widened checkpoint, blended with splade-tiny, as one ONNX folder that holds MiniLM's layers as well.
+
+    One share for all weights (WiSE-FT: Wortsman et al. 2022); what was added to splade-tiny is multiplied by it.
+    Choose takes a folder of precision float32, so it can tell which share is best.
+    """
     checkpoint = read_checkpoint(model)
     trainee = Widened(checkpoint, States(Reader()))
+    trainee.blend(Trainee(read_checkpoint(unpacked(out)), "cpu"), share)
     export_widened(trainee, checkpoint, folder, Pool.read(out / "pool.json").texts, precision)
 
 

@@ -18,7 +18,7 @@ from default_widen import Widened
 from numpy.typing import NDArray
 
 from spladelite.encoders.checkpoint import Checkpoint
-from spladelite.encoders.export.bodies import Parts, _attention, _split_heads, take_apart
+from spladelite.encoders.export.bodies import Parts, attention, split_heads, take_apart
 from spladelite.encoders.export.convert import calibrate, float_model, int8_model
 from spladelite.encoders.export.graph import Graph
 from spladelite.encoders.export.heads import Pooling
@@ -98,8 +98,8 @@ def reader_states(graph: Graph, reader: Reader) -> str:
     for layer in range(max(reader.layers)):
         prefix = f"encoder.layer.{layer}."
         inputs = [f"{prefix}attention.self.{name}" for name in ("query", "key", "value")]
-        query, key, value = _split_heads(graph, linear(x, *inputs), heads, size)
-        mixed = _attention(graph, query, key, value, heads, size)
+        query, key, value = split_heads(graph, linear(x, *inputs), heads, size)
+        mixed = attention(graph, query, key, value, heads, size)
         mixed = linear(mixed, prefix + "attention.output.dense")
         x = norm(prefix + "attention.output.LayerNorm", graph.op("Add", mixed, x))
         wide = graph.op("Gelu", linear(x, prefix + "intermediate.dense"))

@@ -171,14 +171,15 @@ def distil(teachers: Teachers, trainee: Any, folder: Path, settings: Settings, *
     step, lamb, ratio = 0, settings.first_lambda, 0.0
     state = folder / "state.pt"
     if state.exists():
-        saved = torch.load(state)
-        step, lamb, ratio, average = saved["step"], saved["lambda"], saved["ratio"], saved["average"]
+        saved = torch.load(state, map_location="cpu")
+        step, lamb, ratio = saved["step"], saved["lambda"], saved["ratio"]
         with torch.no_grad():
             for name, tensor in trainee.named_parameters():
                 tensor.copy_(saved["weights"][name])
+                average[name].copy_(saved["average"][name])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["random"])
-    pool = teachers.pool
+    pool, device = teachers.pool, trainee.output.weight.device
     weights = {name: getattr(settings, name) for name in teachers.sides}
     candidates = teachers.mined(weights, settings.seed)
     labels = subjects(teachers.sides["dense"][0][: len(pool.train)], settings.seed)
@@ -191,12 +192,12 @@ def distil(teachers: Teachers, trainee: Any, folder: Path, settings: Settings, *
             chosen = next(drawn)
             texts = list(dict.fromkeys(t for i in chosen for t in candidates[i]))
             column = {text: j for j, text in enumerate(texts)}
-            own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen])
+            own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen], device=device)
             target = teachers.mixed(chosen, texts, weights)
             for row, i in enumerate(chosen):
                 for text in pool.train[i].texts[: min(pool.train[i].answers, 1)]:
                     target[row, column[text]] += settings.bonus * teachers.first
-            wanted = torch.from_numpy(target)
+            wanted = torch.from_numpy(target).to(device)
             q = trainee([pool.train[i].query for i in chosen])
             d = trainee([pool.texts[t] for t in texts])
             scores = q @ d.T

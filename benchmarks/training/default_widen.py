@@ -60,10 +60,11 @@ class Widened(Trainee):
         states: where the other model's states come from.
         some: texts by which each channel of the states is brought to mean 0 and deviation 1; for
             splade-tiny only.
+        device: a torch device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, states: States, some: Sequence[str] = ()) -> None:
-        super().__init__(checkpoint, "cpu")
+    def __init__(self, checkpoint: Checkpoint, states: States, some: Sequence[str] = (), device: str = "cpu") -> None:
+        super().__init__(checkpoint, device)
         from safetensors.torch import load_file
 
         self.states = states
@@ -80,11 +81,26 @@ class Widened(Trainee):
             norm.register_forward_pre_hook(lambda _norm, inputs, added=added: (inputs[0] + added(self._beside),))
         if (checkpoint.path / ADDED).exists():
             self.load_state_dict(load_file(checkpoint.path / ADDED), strict=False)
+        self.to(device)
 
     def _encode(self, texts: Sequence[NDArray[np.int64]]) -> Any:
         found = [torch.from_numpy(np.asarray(rows)).float() for rows in self.states.of(texts)]
-        self._beside = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        self._beside = torch.nn.utils.rnn.pad_sequence(found, batch_first=True).to(self.output.weight.device)
         return super()._encode(texts)
+
+    def blend(self, start: Trainee, share: float) -> None:
+        """Keep a share of what was trained; the rest is the start's, to which nothing was added.
+
+        Between the weights from which training began and those that it gave often lies a model that keeps what both
+        know (WiSE-FT: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+        """
+        first = dict(start.named_parameters())
+        with torch.no_grad():
+            for name, tensor in self.named_parameters():
+                if name in first:
+                    tensor.lerp_(first[name], 1 - share)
+                else:
+                    tensor.mul_(share)
 
     def save(self, folder: Path) -> None:
         """As :meth:`Trainee.save`, with what is added in a file of its own."""
@@ -100,8 +116,8 @@ class Widened(Trainee):
 
 
 def read_states(out: Path, trainee: Trainee, dev: bool) -> States:
-    """The states of all that trains, or of all that chooses, kept in ``out/states``."""
-    states, name = States(Reader()), "dev" if dev else "pool"
+    """The states of all that trains, or of all that chooses, kept in ``out/states``; read on the trainee's device."""
+    states, name = States(Reader(device=trainee.output.weight.device.type)), "dev" if dev else "pool"
     pool = Pool.read(out / f"{name}.json")
     asked = [query for part in pool.dev.values() for query in part["queries"]] or [one.query for one in pool.train]
     for kind, texts in (("queries", asked), ("texts", pool.texts)):

@@ -67,6 +67,25 @@ def test_it_learns_through_the_states_and_leaves_what_gave_them(parts: tuple[Pat
     assert not any("reader" in name for name, _ in trainee.named_parameters())
 
 
+def test_a_share_of_what_was_trained_is_kept(parts: tuple[Path, Reader]) -> None:
+    folder, reader = parts
+    start = Trainee(read_checkpoint(folder), "cpu").eval()
+    trained = moved(folder, reader)
+    with torch.no_grad():
+        for tensor in trained.mlm.parameters():
+            tensor.add_(0.5)
+    added = trained.late.weight.detach().clone()
+    trained.blend(start, 0.4)
+    first = dict(start.named_parameters())
+    for name, tensor in trained.named_parameters():
+        if name.startswith("mlm."):
+            torch.testing.assert_close(tensor, first[name] + 0.2)
+    torch.testing.assert_close(trained.late.weight, 0.4 * added)
+    trained.blend(start, 0)
+    with torch.no_grad():
+        torch.testing.assert_close(trained(TEXTS), start(TEXTS))
+
+
 def test_kept_states_are_those_that_are_read(parts: tuple[Path, Reader], tmp_path: Path, monkeypatch: Any) -> None:
     folder, reader = parts
     tokens = [opened(folder, reader, []).tokens(text) for text in TEXTS]
