@@ -354,11 +354,12 @@ class SpladeLite:
         if not isinstance(before, str) or not isinstance(after, str):
             raise WrongType("before and after must be str, such as '<b>' and '</b>'")
         passage, layout = hit.passage.text, self._session.meta.layout
-        places = list(analyzer(layout.language).places(passage)) if layout.bm25 else []
+        words = analyzer(layout.language if layout.bm25 else None)
+        places = list(words.places(passage)) if layout.bm25 else []
         tokens = None
         if any(term < layout.vocabulary_size for term in hit.query):
             tokens = self._session.models.sparse.load().tokenize(passage)
-        return highlight(passage, tokens, places, hit.query, before, after)
+        return highlight(passage, tokens, places, hit.query, before, after, words.is_stop_word)
 
     def explain_sql(self, query: QueryInput) -> str:
         """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""

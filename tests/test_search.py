@@ -93,7 +93,7 @@ def test_without_the_marks_a_highlight_is_the_text(bundled: SpladeLite, text: st
         dict.fromkeys(tokens.term_ids.tolist(), 1.0),
         dict.fromkeys([*tokens.term_ids.tolist()[::2], *words], 1.0),
     ):
-        marked = highlight(text, tokens, places, terms, "\ue000", "\ue001")
+        marked = highlight(text, tokens, places, terms, "\ue000", "\ue001", str.isdigit)
         assert marked.replace("\ue000", "").replace("\ue001", "") == text
         assert "\ue000\ue000" not in marked
 
@@ -101,5 +101,21 @@ def test_without_the_marks_a_highlight_is_the_text(bundled: SpladeLite, text: st
 def test_the_full_stop_is_not_marked(bundled: SpladeLite) -> None:
     text = "A car (red). It crashed; the end..."
     tokens = bundled._session.models.sparse.load().tokenize(text)
-    marked = highlight(text, tokens, [], dict.fromkeys(tokens.term_ids.tolist(), 1.0), "[", "]")
+    marked = highlight(
+        text, tokens, [], dict.fromkeys(tokens.term_ids.tolist(), 1.0), "[", "]", analyzer(None).is_stop_word
+    )
     assert marked == "[A] [car] ([red]). [It] [crashed]; [the] [end]..."
+
+
+def test_stop_words_are_marked_only_where_nothing_else_is(bundled: SpladeLite) -> None:
+    """Models expand questions with them."""
+    text = "The car AND the driver of it."
+    loaded = bundled._session.models.sparse.load()
+    tokens = loaded.tokenize(text)
+    is_stop_word = analyzer("english").is_stop_word
+    everything = dict.fromkeys(tokens.term_ids.tolist(), 1.0)
+    assert highlight(text, tokens, [], everything, "[", "]", is_stop_word) == "The [car] AND the [driver] of it."
+    function_words = dict.fromkeys(loaded.tokenize("the of and").term_ids.tolist(), 1.0)
+    assert (
+        highlight(text, tokens, [], function_words, "[", "]", is_stop_word) == "[The] car [AND] [the] driver [of] it."
+    )

@@ -228,7 +228,11 @@ class Analyzer:
         """The words that a chunk gives a query, and whether each is a stop word."""
         for start, end, word in self._places(chunk, in_query=True):
             part = chunk[start:end].lower()
-            yield QueryWord(term_id(word), part), _fold(part) in self.stop_words
+            yield QueryWord(term_id(word), part), self.is_stop_word(part)
+
+    def is_stop_word(self, word: str) -> bool:
+        """Whether it is a stop word of the language, in any case and with any accents."""
+        return _fold(word) in self.stop_words
 
     def places(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Each word of a text: where it starts and ends, and its term id. Words may overlap."""

@@ -120,12 +120,14 @@ def highlight(
     weights: Mapping[int, float],
     before: str,
     after: str,
+    is_stop_word: Callable[[str], bool],
 ) -> str:
     """``passage`` with ``before`` and ``after`` around the words that matter.
 
     A word is a run of the model's tokens without a gap of white space or punctuation; it is marked if one of its tokens
     has a weight of at least a tenth of the strongest, or where BM25 has a word of the query (``places``: start, end and
-    term id). Marked neighbours are marked one by one, what overlaps as one.
+    term id). Models expand questions with "and" and "is": stop words are marked only where nothing else is. Marked
+    neighbours are marked one by one, what overlaps as one.
     """
     if not weights:
         return passage
@@ -133,7 +135,9 @@ def highlight(
     strong = {term for term, value in weights.items() if value >= least}
     marked = [(start, end) for start, end, term_id in places if term_id in strong]
     if tokens is not None:
-        marked += [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
+        words = [(start, end) for start, end, matters in _words(passage, tokens, strong) if matters]
+        marked += [(start, end) for start, end in words if not is_stop_word(passage[start:end])]
+        marked = marked or words
     pieces, position = [], 0
     for start, end in _joined(sorted(marked)):
         pieces += [passage[position:start], before, passage[start:end], after]

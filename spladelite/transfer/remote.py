@@ -36,6 +36,7 @@ from spladelite.errors import (
 from spladelite.file_models import FileModels
 from spladelite.index.quantize import dequantize
 from spladelite.index.settings import DEFAULT_MIN_WEIGHT
+from spladelite.index.words import analyzer
 from spladelite.progress import Progress, ticking
 from spladelite.records import Added, Document, Explanation, Hit
 from spladelite.search.explain import explanation, highlight
@@ -492,7 +493,7 @@ class Remote:
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
         tokens = self._models.sparse.load().tokenize(hit.passage.text)
-        return highlight(hit.passage.text, tokens, (), hit.query, before, after)
+        return highlight(hit.passage.text, tokens, (), hit.query, before, after, analyzer(None).is_stop_word)
 
     def stats(self) -> RemoteStats:
         """Figures: documents, passages, postings, bytes by part, model, engine."""

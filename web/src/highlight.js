@@ -6,9 +6,10 @@ const LEAST_SHARE = 0.1; // of the strongest weight: every query has some weight
  * A passage in pieces, so that a page can build elements and never needs to parse HTML.
  * @param {string} text @param {import("./tokenizer.js").Token[]} tokens of the model @param {[number, number][]} weights
  *   of the query's terms @param {{ start: number, end: number }[]} words of the query, where they stand
+ * @param {(word: string) => boolean} isStopWord those are marked only where nothing else is
  * @returns {{ text: string, mark: boolean }[]}
  */
-export function marked(text, tokens, weights, words) {
+export function marked(text, tokens, weights, words, isStopWord) {
   const least = LEAST_SHARE * weights.reduce((most, [, weight]) => Math.max(most, weight), 0);
   const strong = new Set(weights.filter(([, weight]) => weight >= least).map(([term]) => term));
   const spans = [...words];
@@ -22,7 +23,9 @@ export function marked(text, tokens, weights, words) {
         last.matters ||= matters;
       } else runs.push({ start, end, matters });
     }
-    spans.push(...runs.filter(({ matters }) => matters));
+    const matching = runs.filter(({ matters }) => matters);
+    spans.push(...matching.filter(({ start, end }) => !isStopWord(text.slice(start, end))));
+    if (!spans.length) spans.push(...matching);
   }
   return pieces(text, joined(spans.sort((a, b) => a.start - b.start || a.end - b.end)));
 }

@@ -177,7 +177,8 @@ export class Database {
     const text = hit.passage.text;
     const wanted = new Set(hit.words.map(([id]) => id));
     const words = wanted.size ? this.#analyzer.words(text).filter(({ id }) => wanted.has(id)) : [];
-    return marked(text, this.#tokenizer && hit.query.length ? this.tokenize(text) : [], hit.query, words);
+    const tokens = this.#tokenizer && hit.query.length ? this.tokenize(text) : [];
+    return marked(text, tokens, hit.query, words, (word) => this.#analyzer?.isStopWord(word) ?? false);
   }
 
   /** How many documents have each value of a metadata field: `[[value, count], ...]`, most frequent first. */

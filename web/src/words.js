@@ -68,12 +68,16 @@ export class Analyzer {
       for (const { start, end, word } of this.places(chunk, true)) {
         const part = chunk.slice(start, end).toLowerCase();
         const id = termId(word);
-        const target = this.stopWords.has(fold(part)) ? stops : found;
+        const target = this.isStopWord(part) ? stops : found;
         if (!target.has(id)) target.set(id, part);
       }
       if (found.size >= MOST_QUERY_WORDS) break;
     }
     return [...(found.size ? found : stops)].slice(0, MOST_QUERY_WORDS);
+  }
+
+  isStopWord(word) {
+    return this.stopWords.has(fold(word));
   }
 
   /** Each word of a text with its places; words may overlap. @returns {{ start: number, end: number, id: number }[]} */
