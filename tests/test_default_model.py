@@ -19,6 +19,8 @@ import default_data
 import default_loop
 import torch
 from default_data import Asked, Pool
+from default_states import Reader, States
+from default_widen import Widened
 
 from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.export.unpack import unpack
@@ -57,20 +59,26 @@ def test_batches_are_of_few_subjects_and_go_round() -> None:
     assert next(drawn) != epoch[0]
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+def teachers_in(folder: Path) -> default_loop.Teachers:
+    """Forty texts and what teachers say of them, and splade-tiny in ``folder/start``."""
     random = np.random.default_rng(0)
     words = [f"{a} {b}" for a in ("cats", "bread", "trains", "snow") for b in ("eat", "rise", "run", "fall")]
     texts = [f"{words[i % 16]} in the {words[(3 * i) % 16]} number {i}" for i in range(40)]
     asked = [Asked(f"do {words[i % 16]} {i}", (i % 40,), 1, "") for i in range(64)]
     for name, count in (("texts", 40), ("queries", 64)):
-        (tmp_path / f"dense-{name}").mkdir()
-        np.save(tmp_path / f"dense-{name}" / "000000.npy", random.normal(size=(count, 8)).astype(np.float16))
-    unpack(BUNDLED, tmp_path / "start")
-    teachers = default_loop.Teachers(Pool(texts, asked, {}), tmp_path)
+        (folder / f"dense-{name}").mkdir()
+        np.save(folder / f"dense-{name}" / "000000.npy", random.normal(size=(count, 8)).astype(np.float16))
+    unpack(BUNDLED, folder / "start")
+    return default_loop.Teachers(Pool(texts, asked, {}), folder)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    teachers = teachers_in(tmp_path)
 
     def run(name: str, steps: int) -> dict[str, Any]:
         settings = default_loop.Settings(steps=steps, first_lambda=1e-2)
-        default_loop.distil(teachers, tmp_path / "start", tmp_path / name, settings)
+        trainee = Trainee(read_checkpoint(tmp_path / "start"), "cpu")
+        default_loop.distil(teachers, trainee, tmp_path / name, settings)
         weights: dict[str, Any] = torch.load(tmp_path / name / "state.pt")["average"]
         return weights
 
@@ -81,7 +89,27 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     rows = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     assert len(rows) == 4
     with pytest.raises(SystemExit, match="another run"):
-        default_loop.distil(teachers, tmp_path / "start", tmp_path / "whole", default_loop.Settings(dense=0.0))
+        default_loop.distil(teachers, None, tmp_path / "whole", default_loop.Settings(dense=0.0))
+
+
+def test_a_widened_run_learns_what_is_added_and_goes_on(tmp_path: Path) -> None:
+    import transformers
+
+    teachers = teachers_in(tmp_path)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(vocab_size=30522, **shape)).save_pretrained(tmp_path / "reader")
+    states = States(Reader(tmp_path / "reader", layers=(1,)))
+    for steps in (1, 3):
+        settings = default_loop.Settings(steps=steps, words=0.0, layers=0.1, dropout=0.0)
+        trainee = Widened(read_checkpoint(tmp_path / "start"), states, teachers.pool.texts)
+        words = trainee.output.weight.detach().clone()
+        default_loop.distil(teachers, trainee, tmp_path / "run", settings)
+        assert torch.equal(trainee.output.weight, words)
+        for added in (trainee.early, trainee.late):
+            assert added.weight.abs().sum() > 0
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 3
+    kept = Widened(read_checkpoint(tmp_path / "run" / "average-00003"), states)
+    assert kept.late.weight.abs().sum() > 0
 
 
 def test_words_and_body_are_blended_apart(tmp_path: Path) -> None:

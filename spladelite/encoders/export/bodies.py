@@ -127,8 +127,8 @@ def _post_norm(weights: Weights, config: Config, names: Names) -> Parts:
                 np.concatenate([weights[name + ".weight"] for name in inputs]),
                 np.concatenate([weights[name + ".bias"] for name in inputs]),
             )
-            query, key, value = _split_heads(graph, projected, heads, hidden // heads)
-            mixed = _attention(graph, query, key, value, heads, hidden // heads)
+            query, key, value = split_heads(graph, projected, heads, hidden // heads)
+            mixed = attention(graph, query, key, value, heads, hidden // heads)
             mixed = _linear(graph, weights, prefix + names.attention[3], mixed)
             x = _norm(graph, weights, prefix + names.attention_norm, graph.op("Add", mixed, x), epsilon)
             wide = graph.op("Gelu", _linear(graph, weights, prefix + names.feed_forward[0], x))
@@ -161,9 +161,9 @@ def _modernbert(weights: Weights, config: Config, longest: int) -> Parts:
         for layer, kind in enumerate(config["layer_types"]):
             prefix = f"model.layers.{layer}."
             inner = x if layer == 0 else _norm(graph, weights, prefix + "attn_norm", x, epsilon)
-            query, key, value = _split_heads(graph, _linear(graph, weights, prefix + "attn.Wqkv", inner), heads, size)
+            query, key, value = split_heads(graph, _linear(graph, weights, prefix + "attn.Wqkv", inner), heads, size)
             query, key = (_turn(graph, part, *turns[kind]) for part in (query, key))
-            mixed = _attention(graph, query, key, value, heads, size, near if kind == "sliding_attention" else None)
+            mixed = attention(graph, query, key, value, heads, size, near if kind == "sliding_attention" else None)
             x = graph.op("Add", x, _linear(graph, weights, prefix + "attn.Wo", mixed))
             inner = _norm(graph, weights, prefix + "mlp_norm", x, epsilon)
             halves = graph.ops("Split", 2, _linear(graph, weights, prefix + "mlp.Wi", inner), axis=1, num_outputs=2)
@@ -184,14 +184,14 @@ def _modernbert(weights: Weights, config: Config, longest: int) -> Parts:
     )
 
 
-def _split_heads(graph: Graph, projected: str, heads: int, size: int) -> list[str]:
+def split_heads(graph: Graph, projected: str, heads: int, size: int) -> list[str]:
     """Query, key and value ``(heads, T, size)`` from their projections side by side, ``(T, 3 heads size)``."""
     stacked = graph.op("Reshape", projected, graph.ints(0, 3, heads, size))
     parts = graph.ops("Split", 3, stacked, axis=1, num_outputs=3)
     return [graph.op("Transpose", graph.op("Squeeze", part, graph.ints(1)), perm=[1, 0, 2]) for part in parts]
 
 
-def _attention(graph: Graph, query: str, key: str, value: str, heads: int, size: int, mask: str | None = None) -> str:
+def attention(graph: Graph, query: str, key: str, value: str, heads: int, size: int, mask: str | None = None) -> str:
     """Scaled dot-product attention, heads joined again: ``(T, H)``. ``mask`` ``(T, T)`` is added to the scores."""
     scores = graph.op("MatMul", query, graph.op("Transpose", key, perm=[0, 2, 1]))
     scores = graph.op("Mul", scores, graph.floats(size**-0.5))
