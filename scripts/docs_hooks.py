@@ -28,6 +28,7 @@ PAGES = {
     "benchmarks/training/README.md": "project/benchmarks-training.md",
     "migrations/README.md": "project/migrations.md",
     "spladelite/models/MODEL_CARD.md": "project/model-card.md",
+    "packages/splade-small/spladelite_splade_small/MODEL_CARD.md": "project/model-card-small.md",
 }
 PICTURES = (".png", ".svg")
 LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)\s#]+)")

@@ -75,21 +75,25 @@ def test_the_package_of_splade_small() -> None:
     assert (FOLDER / "MODEL_CARD.md").read_text("utf-8").startswith(f"# {name}\n")
 
 
-def test_splade_small_ranks_what_splade_tiny_does_not() -> None:
-    """Questions of which the bundled model ranks some otherwise; they are no collection's."""
+def test_splade_small_finds_by_meaning() -> None:
+    """What is asked has hardly a word in common with its answer."""
     texts = {
-        "subprocess": "Spawn new processes, connect to their input and output pipes, and obtain their return codes.",
-        "pdb": "Run the debugger on a statement under control, and stop where a breakpoint is set in the program.",
-        "gzip": "Compress and decompress data, so that a file takes less room on the disk.",
-        "dialog": "Ask for the name of a file in which to save the document.",
-        "smtplib": "A client that can be used to send mail to any machine on the internet.",
-        "sched": "A general purpose event scheduler: functions are called after a delay.",
+        "insulin": "Type 1 diabetes is treated with insulin, which is injected under the skin several times a day.",
+        "tick": "Lyme disease is spread by the bite of infected ticks and begins with a ring-shaped rash.",
+        "angina": "Angina is chest pain that comes when the heart muscle does not get enough blood.",
+        "cataract": "A cataract clouds the lens of the eye; an operation puts an artificial lens in its place.",
+        "scurvy": "Scurvy comes from a lack of vitamin C: gums bleed and teeth become loose.",
+        "migraine": "A migraine is a throbbing pain on one side of the head, often with nausea.",
+        "asthma": "In asthma the airways narrow and swell; an inhaler opens them within minutes.",
     }
     asked = {
-        "run an external program": "subprocess",
-        "shrink a file to save space": "gzip",
-        "send electronic mail": "smtplib",
-        "run something later": "sched",
+        "medicine for high blood sugar": "insulin",
+        "rash after an insect bite": "tick",
+        "tight feeling in the chest when climbing stairs": "angina",
+        "blurry vision in old people": "cataract",
+        "teeth fall out because of bad food": "scurvy",
+        "headache": "migraine",
+        "cannot breathe, wheezing": "asthma",
     }
     with SpladeLite(":memory:", model=FOLDER) as db:
         db.add(list(texts.values()), ids=list(texts))

@@ -24,6 +24,7 @@ from spladelite.upkeep.web import encoder, files
 from spladelite.upkeep.web.graph import read_graph
 
 WEB = Path(__file__).parents[1] / "web"
+SPLADE_SMALL = Path(__file__).parents[1] / "packages" / "splade-small" / "spladelite_splade_small"
 LONG = (
     "The lighthouse keeper wrote every evening about the weather, the ships and the birds he had seen. 🌊 "
     "On stormy nights he did not sleep; the lamp needed oil and the glass had to be kept clear of salt. "
@@ -388,6 +389,29 @@ def test_node_finds_what_python_finds(database: SpladeLite, site: Path, tmp_path
         )
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert "# skipped 0" in run.stdout, run.stdout[-2000:]
+
+
+@pytest.mark.skipif(not SPLADE_SMALL.exists(), reason="packages/splade-small is in the repository only")
+def test_another_exported_model_finds_the_same_in_javascript(tmp_path: Path) -> None:
+    """Its graph has other forms of the operations than the bundled model's, such as a matrix that is transposed."""
+    queries = ["automobile accident", "birds of the south", "how long must it rest before I cut it"]
+    with SpladeLite(tmp_path / "kb.db", model=SPLADE_SMALL) as db:
+        db.add(list(TEXTS.values()), ids=list(TEXTS))
+        db.export_web(tmp_path / "site")
+        expected = [[(hit.id, hit.score) for hit in db.search(query, mode="splade")] for query in queries]
+    module = json.dumps((WEB / "src" / "index.js").as_uri())
+    with host(tmp_path / "site") as address:
+        code = (
+            f"import {{ open }} from {module};\nconst db = await open({json.dumps(address)});\nconst found = [];\n"
+            f"for (const query of {json.dumps(queries)}) {{\n"
+            "  const { hits } = await db.search(query, { mode: 'splade', encoder: 'model' });\n"
+            "  found.push(hits.map(({ id, score }) => [id, score]));\n}\nconsole.log(JSON.stringify(found));"
+        )
+        run = subprocess.run([node(), "--input-type=module", "-e", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    for hits, found in zip(expected, json.loads(run.stdout), strict=True):
+        assert [id for id, _ in found] == [id for id, _ in hits]
+        assert [score for _, score in found] == pytest.approx([score for _, score in hits], rel=1e-3)
 
 
 @pytest.mark.parametrize("page_", [WEB.parent / "docs" / "web.md", WEB / "README.md"], ids=lambda path: path.name)

@@ -101,9 +101,7 @@ def installed_models() -> dict[str, Path]:
     for entry in entry_points(group=INSTALLED):
         package = find_spec(entry.value)
         if package is None or not package.submodule_search_locations:
-            raise ModelError(
-                f"the package {entry.value}, which brings the model {entry.name}, is gone; install it again"
-            )
+            raise ModelError(f"the package {entry.value} with the model {entry.name} is gone; install it again")
         found[entry.name] = Path(package.submodule_search_locations[0])
     return found
 

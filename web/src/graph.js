@@ -416,9 +416,12 @@ const OPERATIONS = {
   Gather: gather,
   Gelu: (node, x) => map(x, (value) => 0.5 * value * (1 + erf(value * Math.SQRT1_2))),
   Gemm: (node, x, matrix, bias) => {
-    const dims = [x.dims[0], matrix.dims[1]];
+    if (node.transA || (node.alpha ?? 1) !== 1 || (node.beta ?? 1) !== 1) {
+      throw new SpladeLiteError("this model has a Gemm that this module cannot run; use idf queries");
+    }
+    const dims = [x.dims[0], matrix.dims[node.transB ? 0 : 1]];
     const data = floats(dims);
-    dotProducts(x.data, rowsOf(matrix), dims[0], x.dims[1], dims[1], data, 1, bias?.data);
+    dotProducts(x.data, node.transB ? matrix.data : rowsOf(matrix), dims[0], x.dims[1], dims[1], data, 1, bias?.data);
     return { dims, data };
   },
   Identity: (node, x) => x,
