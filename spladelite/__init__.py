@@ -26,8 +26,12 @@ The floor plan, from the roof down; a module imports from floors below its own (
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+if sys.maxsize < 2**32:
+    raise ImportError("SpladeLite needs a 64-bit Python; this one has 32 bits")
 
 if TYPE_CHECKING:
     from spladelite.database import SpladeLite

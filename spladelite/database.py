@@ -41,7 +41,7 @@ from spladelite.documents.listing import check_page, count_documents, get_docume
 from spladelite.documents.metadata_index import add_metadata_index
 from spladelite.documents.sources import Columns, check_encoding, check_types
 from spladelite.documents.table import OnConflict
-from spladelite.errors import InvalidInput, UnfindableText, WrongType
+from spladelite.errors import InvalidInput, UnfindableText
 from spladelite.file.connection import Durability
 from spladelite.file.paths import replacing
 from spladelite.file.sqlite import backup
@@ -50,7 +50,7 @@ from spladelite.file_models import FileModels
 from spladelite.index.quantize import drop_small_weights
 from spladelite.index.segments import merge_all
 from spladelite.index.settings import Settings, read_meta
-from spladelite.index.words import analyzer, check_language
+from spladelite.index.words import check_language
 from spladelite.progress import Progress, ticking, ticking_files
 from spladelite.records import (
     Added,
@@ -67,7 +67,7 @@ from spladelite.records import (
     WebExport,
 )
 from spladelite.search import run
-from spladelite.search.explain import expansion, highlight, read_terms
+from spladelite.search.explain import expansion, highlighted, read_terms
 from spladelite.search.query_weights import QueryInput, check_queries, encode_queries, look_up_query
 from spladelite.search.request import Rerank, Where, WhereArgs, check_request
 from spladelite.search.searcher import explain_sql
@@ -349,17 +349,10 @@ class SpladeLite:
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
-        if not isinstance(hit, Hit):
-            raise WrongType(f"hit is of type {type(hit).__name__}; give a Hit of a search")
-        if not isinstance(before, str) or not isinstance(after, str):
-            raise WrongType("before and after must be str, such as '<b>' and '</b>'")
-        passage, layout = hit.passage.text, self._session.meta.layout
-        words = analyzer(layout.language if layout.bm25 else None)
-        places = list(words.places(passage)) if layout.bm25 else []
-        tokens = None
-        if any(term < layout.vocabulary_size for term in hit.query):
-            tokens = self._session.models.sparse.load().tokenize(passage)
-        return highlight(passage, tokens, places, hit.query, before, after, words.is_stop_word)
+        models = self._session.models
+        return highlighted(
+            hit, self._session.meta.layout, lambda text: models.sparse.load().tokenize(text), before, after
+        )
 
     def explain_sql(self, query: QueryInput) -> str:
         """The SQL statement that a search for ``query`` runs, with its terms and SQLite's plan for it."""

@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import five_texts
+import hypothesis
 import pytest
 import remotes
 import small_file
 
 from spladelite import SpladeLite
 from spladelite.transfer.remote import Remote
+
+# How long an example takes is a property of the machine and of what else it does.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 # A shell starts `make test &` with SIGINT ignored, and so would be what the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cluster import servers
 from spladelite import SpladeLite
 from spladelite.transfer.connect import connect
 from spladelite.transfer.remote import Remote
+from spladelite.transfer.verify import exact
 
 ENGINES = ("qdrant", "postgres", "clickhouse", "shards")
 Collection = SpladeLite | Remote
@@ -88,22 +90,26 @@ def fill(collection: Collection) -> None:
     assert collection.add(TEXTS, ids=IDS, metadata=METADATA) == IDS
 
 
-def exactly(db: Collection, query: Any, k: int = 10, **arguments: Any) -> list[Any]:
-    """Hits with scores in float64, which a file's own are rounded from."""
-    if isinstance(db, Remote):
-        hits = db.search(query, k, **arguments)
-    else:
-        hits = [hit._replace(score=db.explain(query, hit.id, mode="splade").score)
-                for hit in db.search(query, k, mode="splade", **arguments)]  # fmt: skip
-    return [tuple(hit) for hit in hits]
+def modes(remote: Remote) -> tuple[str, ...]:
+    """In which it can be searched."""
+    return ("hybrid", "bm25", "splade") if remote.meta.layout.bm25 else ("splade",)
 
 
-def assert_same(db: SpladeLite, other: Remote, **arguments: Any) -> None:
-    for query in QUERIES:
-        ours, theirs = exactly(db, query, **arguments), exactly(other, query, **arguments)
-        assert [(hit[0], *hit[2:7]) for hit in theirs] == [(hit[0], *hit[2:7]) for hit in ours]
-        assert [hit[7] for hit in theirs] == pytest.approx([hit[7] for hit in ours], rel=1e-5)
-        assert [hit[1] for hit in theirs] == pytest.approx([hit[1] for hit in ours], rel=1e-12)
+def assert_same(
+    db: SpladeLite,
+    other: Remote,
+    queries: Sequence[Any] = QUERIES,
+    k: int = 10,
+    mode: str | None = None,
+    **arguments: Any,
+) -> None:
+    """The same hits, in every mode if none is given; scores to the last bits of a float64."""
+    for one in modes(other) if mode is None else (mode,):
+        expected = exact(db, queries, k, one, **arguments)
+        for query, ours, theirs in zip(queries, expected, exact(other, queries, k, one, **arguments), strict=True):
+            assert [(hit.id, *hit[2:7]) for hit in theirs] == [(hit.id, *hit[2:7]) for hit in ours], (one, query)
+            assert [h.score for h in theirs] == pytest.approx([h.score for h in ours], rel=1e-12), (one, query)
+            assert [h.relevance for h in theirs] == pytest.approx([h.relevance for h in ours], rel=1e-5), (one, query)
 
 
 def random_database(path: Path, count: int, seed: int = 1, **settings: Any) -> None:
@@ -129,7 +135,7 @@ def content(source: str) -> list[tuple[Any, ...]]:
     while len(batch := origin.batch(after, 100)):
         encoded = batch.encoded
         place = 0
-        for document, spans in zip(encoded.documents, encoded.spans, strict=True):
+        for document, spans, unread in zip(encoded.documents, encoded.spans, encoded.unread, strict=True):
             vectors = []
             for _ in spans:
                 entries = slice(encoded.vectors.indptr[place], encoded.vectors.indptr[place + 1])
@@ -141,7 +147,9 @@ def content(source: str) -> list[tuple[Any, ...]]:
                     )
                 )
                 place += 1
-            rows.append((document.id, document.text, document.metadata, document.content_hash, list(spans), vectors))
+            rows.append(
+                (document.id, document.text, document.metadata, document.content_hash, list(spans), unread, vectors)
+            )
         after = int(batch.numbers[-1])
     origin.close()
     return rows

@@ -50,7 +50,7 @@ TEXTS = st.text(st.sampled_from("abbaing .,!?\n\n\t'\"()é漢字。！한​\x00
 
 
 @given(text=TEXTS | st.text(max_size=200), window=st.integers(1, 40), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_spans_cover_every_token_fit_the_window_and_move_forward(text: str, window: int, data: st.DataObject) -> None:
     overlap = data.draw(st.none() | st.integers(0, window - 1))
     tokens = tokenize(text)
@@ -75,7 +75,7 @@ def test_spans_cover_every_token_fit_the_window_and_move_forward(text: str, wind
 
 
 @given(text=TEXTS, window=st.integers(16, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_span_tokenized_again_fits_the_window(text: str, window: int) -> None:
     for start, end in chunk(text, tokenize(text), window):
         assert len(tokenize(text[start:end])) <= window

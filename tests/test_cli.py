@@ -735,7 +735,7 @@ def test_a_file_with_dense_vectors_of_a_python_program() -> None:
 
 def test_a_reader_that_goes_away_is_no_empty_result() -> None:
     with SpladeLite("kb.db") as db:
-        db.add([f"line {i} of many about engines" for i in range(3000)])
+        db.add([f"line {i} of many about engines" for i in range(3000)], vectors=[{1: 1.0}] * 3000)
     listing = [*COMMAND, "sql", "kb.db", "SELECT id, text FROM document"]
     with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -103,7 +103,7 @@ def test_a_document_counts_as_its_best_passage(path: str) -> None:
         assert part.score == pytest.approx(hit.score)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(-3, 3)), min_size=1, max_size=30), st.integers(1, 12))
 def test_best_documents_equal_a_loop(documents: list[tuple[int, int]], k: int) -> None:
     rng = np.random.default_rng(len(documents))
@@ -121,7 +121,7 @@ def test_best_documents_equal_a_loop(documents: list[tuple[int, int]], k: int) -
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.integers(1, 20), st.floats(1e-30, 1e30))
 def test_quantisation_keeps_every_component_within_half_a_step(count: int, dimension: int, size: float) -> None:
     vectors = (np.random.default_rng(count).standard_normal((count, dimension)) * size).astype(np.float32)

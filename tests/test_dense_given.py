@@ -52,7 +52,7 @@ def test_vectors_of_texts_and_of_a_query(axes: SpladeLite, path: str) -> None:
         assert db.check() == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays.arrays(np.float32, (12, 4), elements=st.floats(-9, 9, width=32)), st.integers(0, 11))
 def test_scores_are_inner_products(vectors: NDArray[np.float32], query: int) -> None:
     with SpladeLite(":memory:", dense=4, tail_size=4, segment_size=8) as db:

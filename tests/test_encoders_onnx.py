@@ -70,7 +70,7 @@ def test_special_and_unused_entries_are_no_terms(encoder: RoutedEncoder) -> None
     assert "the" not in excluded
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=8))
 def test_the_same_text_gives_the_same_vector_in_any_company(texts: list[str]) -> None:
     encoder = bundled_encoder()

@@ -79,7 +79,7 @@ def test_the_statements_of_the_readme_find_what_the_database_finds(small: Splade
     outsider.rows.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(texts, st.dictionaries(st.integers(0, 40), st.floats(0.3, 3.0), min_size=1, max_size=5)), max_size=30

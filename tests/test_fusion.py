@@ -32,7 +32,7 @@ def test_convex_by_hand() -> None:
     assert fused.ids.tolist() == [1, 2, 3]
     assert fused.scores.tolist() == pytest.approx([0.75, 0.375 + 0.25, 0.0625])
     assert fused.contributions["bm25"].tolist() == pytest.approx([0.0, 0.25, 0.0625])
-    assert threshold({"splade": 5.0}, {"splade": 0.75, "bm25": 0.25}, {"splade": 10, "bm25": 4}) == 0.375
+    assert threshold({"splade": np.float32(5.0)}, {"splade": 0.75, "bm25": 0.25}, {"splade": 10, "bm25": 4}) == 0.375
 
 
 def test_rrf_by_hand() -> None:
@@ -73,7 +73,7 @@ def test_fusion_equals_a_loop(a: list[float], b: list[float], weight: float, k: 
 
 
 def test_default_weights() -> None:
-    assert default_weights(("splade", "bm25"), 3) == pytest.approx({"splade": 11 / 14, "bm25": 3 / 14})
+    assert default_weights(("splade", "bm25"), 3) == pytest.approx({"splade": 9 / 12, "bm25": 3 / 12})
     assert default_weights(("splade", "bm25"), 60) == pytest.approx({"splade": 0.5, "bm25": 0.5})
     assert default_weights(("splade", "bm25", "dense"), 7) == pytest.approx(
         {"splade": 0.375, "bm25": 0.25, "dense": 0.375}

@@ -112,7 +112,7 @@ def test_the_compiled_kernel_is_used() -> None:
     assert kernels.decode is compiled.decode
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 60), max_size=3),
@@ -236,7 +236,7 @@ def outcome(decode: Any, blob: bytes, count: int, size: int) -> bytes | str:
     return result
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     data=st.data(),
     size=st.one_of(st.integers(1, 1500), st.just(65_536)),

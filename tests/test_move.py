@@ -49,10 +49,11 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
     assert content(back) == content(path)
     assert not os.path.exists(back + ".moving")
     assert move(url, back).new == 0
-    found = verify(path, url, queries=40)
-    assert found.equal
-    assert found.queries == 40
-    assert found.worst < 1e-12
+    for mode in (None, "bm25", "splade"):
+        found = verify(path, url, queries=40, mode=mode)
+        assert found.equal
+        assert (found.mode, found.queries) == (mode or "hybrid", 40)
+        assert found.worst < 1e-12
     with SpladeLite(back) as db:
         assert db.check() == []
         assert db.search("zebra", mode="bm25")[0].id == "long"
@@ -62,7 +63,7 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
         move(back, url)
     with connect(url) as there:
         there.update("d1", metadata={"n": -1})
-        assert not verify(path, url, queries=5).contents
+        assert not verify(back, url, queries=5).contents
     assert move(back, url).new == 1
     with connect(url) as there:
         assert there.get("another") is not None
@@ -70,6 +71,30 @@ def test_there_and_back(engine: str, running: Servers, tmp_path: Path) -> None:
     found = verify(back, url, queries=20)
     assert not found.equal
     assert found.documents == (603, 602)
+
+
+def test_words_are_those_that_the_source_has_and_the_target_wants(running: Servers, tmp_path: Path) -> None:
+    texts = ["Houses by the river", "The house", "Das Haus und die Häuser am Fluss"]
+    for settings, found in (({"bm25": False}, None), ({"language": "german"}, 1), ({"language": None}, 1)):
+        path, url = str(tmp_path / f"{settings}.db"), running.url("postgres")
+        with SpladeLite(path, **settings) as db:
+            db.add(texts, ids=list("abc"))
+        assert move(path, url).left == ()
+        assert move(url, path + "2").left == ()
+        back = verify(path + "2", url, queries=5)
+        assert back.equal
+        assert back.mode == ("splade" if found is None else "hybrid")
+        with connect(url) as there, SpladeLite(path + "2", read_only=True) as db:
+            assert there.stats().language == db.stats().language == settings.get("language")
+            if found is not None:
+                assert len(there.search("Haus", mode="bm25")) == len(db.search("Haus", mode="bm25")) == found
+    url = running.url("postgres")
+    connect(url, language="german").close()
+    with SpladeLite(tmp_path / "english.db") as db:
+        db.add(["Die Häuser", "The houses"], ids=list("ab"))
+    move(tmp_path / "english.db", url)
+    with connect(url) as there:
+        assert [hit.id for hit in there.search("Haus", mode="bm25")] == ["a"]
 
 
 CHILD = """
@@ -107,6 +132,7 @@ def test_a_move_that_is_killed_goes_on(engine: str, running: Servers, tmp_path: 
         target = running.url(engine)
     kill_and_repeat(path, target, 3, random.Random(4))
     assert content(target) == content(path)
+    assert verify(path, target, queries=20, mode="bm25").equal
 
 
 @pytest.mark.parametrize("engine", ["clickhouse", "shards"])
@@ -201,7 +227,7 @@ def test_the_command_line(running: Servers, tmp_path: Path) -> None:
     assert "36 documents, 36 of them new" in run("move", "kb.db", url).stdout
     assert "36 documents, 0 of them new" in run("move", "kb.db", url).stdout
     done = run("verify", "kb.db", url, "--queries", "20")
-    assert re.match(r"0 of 20 top-10 lists differ; .* 36 and 36 documents", done.stdout), done.stderr
+    assert re.match(r"hybrid: 0 of 20 top-10 lists differ; .* 36 and 36 documents", done.stdout), done.stderr
     assert done.returncode == 0
     with connect(url) as remote:
         remote.delete(["d1"])

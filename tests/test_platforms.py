@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,26 @@ def test_a_path_that_begins_with_two_slashes_opens_in_every_mode(path: str) -> N
             assert [hit.id for hit in db.search("cat")] == ["a"]
 
 
+# --- what cannot work is said at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "message"),
+    [
+        ("import sys; sys.maxsize = 2**31 - 1", "SpladeLite needs a 64-bit Python"),
+        ("import apsw; del apsw.carray", "a SQLite without carray .* pip install --force-reinstall apsw"),
+    ],
+)
+def test_a_python_or_sqlite_that_cannot_do_it_is_named(platform: str, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{platform}; from spladelite import SpladeLite"], capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.search(f"^ImportError: .*{message}", last), done.stderr
+
+
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 
@@ -148,10 +169,11 @@ def test_tests_that_interrupt_also_do_where_interrupts_are_ignored() -> None:
         )
     finally:
         signal.signal(signal.SIGINT, before)
-    try:
-        printed, _ = child.communicate(timeout=60)
-    finally:
-        child.kill()
+    with child:
+        try:
+            printed, _ = child.communicate(timeout=300)
+        finally:
+            child.kill()
     assert child.returncode == 0, printed
 
 

@@ -249,7 +249,7 @@ def test_what_cannot_be_asked_is_an_error_in_words(
     assert message in answer.get("message", "")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["search", "facets", "explain", "expand", "document", "similar", "term", "terms"]),
     query=st.dictionaries(

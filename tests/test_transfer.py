@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filter_oracle import random_filter, random_metadata
-from remotes import ENGINES, IDS, QUERIES, TEXTS, Servers, assert_same, exactly, fill, open_remote
+from remotes import ENGINES, IDS, QUERIES, TEXTS, Servers, assert_same, fill, modes, open_remote
 
 from spladelite import SpladeLite
 from spladelite.errors import (
     DocumentNotFound,
     IdConflict,
+    InvalidInput,
+    UnreadText,
     Unsupported,
 )
+from spladelite.index.words import analyzer
+from spladelite.transfer.connect import connect
+from spladelite.transfer.move import move
 from spladelite.transfer.remote import Remote
 
 
@@ -28,20 +35,28 @@ def test_every_method_as_in_a_file(db: SpladeLite, remote: Remote) -> None:
     assert_same(db, remote)
     for query in QUERIES:
         assert [hits[0].id for hits in remote.search_many([query, ""], 3) if hits] == [
-            db.search(query, mode="splade")[0].id
+            db.search(query, mode=modes(remote)[0])[0].id
         ]
     assert remote.search_many([{2482: 1.0, 4000: 0.5}])[0][0].id == db.search({2482: 1.0, 4000: 0.5})[0].id
     assert_same(db, remote, k=2)
     assert_same(db, remote, min_score=5.0)
     assert remote.search("zebra")[0].passage.text in db.search("zebra")[0].text
-    assert remote.highlight(remote.search("zebra")[0]) == db.highlight(db.search("zebra", mode="splade")[0])
+    for mode in modes(remote):
+        assert remote.highlight(remote.search("zebra", mode=mode)[0]) == db.highlight(db.search("zebra", mode=mode)[0])
     for id in IDS:
         assert remote.get(id) == db.get(id)
         for query in QUERIES:
-            ours, theirs = db.explain(query, id, mode="splade"), remote.explain(query, id)
-            assert theirs.score == pytest.approx(ours.score)
-            assert [term.term for term in theirs.terms] == [term.term for term in ours.terms]
-            assert theirs.passage == ours.passage or ours.score == 0
+            for mode in modes(remote):
+                ours, theirs = db.explain(query, id, mode=mode), remote.explain(query, id, mode=mode)
+                assert theirs.score == pytest.approx(ours.score, rel=1e-5)
+                assert [term.term for term in theirs.terms] == [term.term for term in ours.terms]
+                assert theirs.passage == ours.passage or ours.score == 0
+                assert theirs.unread == ours.unread
+                for part, other in zip(ours.parts, theirs.parts, strict=True):
+                    assert (part.part, part.words.keys()) == (other.part, other.words.keys())
+                    assert [other.score, *other.words.values()] == pytest.approx(
+                        [part.score, *part.words.values()], rel=1e-5
+                    )
     assert remote.get("nobody") is None
     assert remote.get(["bread", "nobody", "car"]) == db.get(["bread", "nobody", "car"])
     assert remote.vector("long") == db.vector("long")
@@ -79,6 +94,8 @@ def test_every_method_as_in_a_file(db: SpladeLite, remote: Remote) -> None:
     assert figures.documents == len(db)
     assert figures.passages == db.stats().passages
     assert figures.fingerprint == db.stats().fingerprint
+    assert figures.bm25 == (figures.word_postings is not None)
+    assert figures.language == (db.stats().language if figures.bm25 else None)
 
 
 def test_lists_in_pages_and_with_filters(remote: Remote) -> None:
@@ -100,11 +117,8 @@ def test_queries_without_a_model(db: SpladeLite, remote: Remote) -> None:
         with pytest.raises(Unsupported, match="idf"):
             remote.search("car", encoder="idf")
         return
-    for query in QUERIES:
-        assert exactly(db, query, encoder="idf")[0][0] == exactly(remote, query, encoder="idf")[0][0]
-        assert remote.search(query, encoder="idf")[0].score == pytest.approx(
-            db.search(query, encoder="idf", mode="splade")[0].score
-        )
+    assert_same(db, remote, encoder="idf", mode="splade")
+    assert_same(db, remote, encoder="idf", mode="hybrid")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -182,3 +196,153 @@ def test_a_document_scores_as_its_best_passage(remote: Remote) -> None:
     for hit in remote.search("river house", 2):
         assert hit.score == pytest.approx(remote.explain("river house", hit.id).score)
         assert hit.passage == remote.explain("river house", hit.id).passage
+
+
+WORDS = "river bank money tree car crash accident house red blue water sun day night city road 日本 東京".split()  # noqa: SIM905
+
+
+def random_text(rng: random.Random) -> str:
+    """A few words of few; now and then several passages, one word 300 times, or what the model cannot read."""
+    kind = rng.random()
+    if kind < 0.05:
+        return "東京は日本の首都です。" + "".join(rng.choices("京都大阪神戸川山", k=rng.randint(20, 60)))
+    if kind < 0.1:
+        return " ".join(rng.choices(WORDS, k=700))
+    if kind < 0.15:
+        return rng.choice(WORDS[:4]) + " sun" * 300
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))
+
+
+def random_writes(rng: random.Random, collections: tuple[SpladeLite, Remote], count: int) -> None:
+    """The same documents added, replaced, changed and deleted everywhere."""
+    ids = [f"d{i}" for i in range(60)]
+    for _ in range(count):
+        some = rng.sample(ids, rng.randint(1, 12))
+        texts = [random_text(rng) for _ in some]
+        metadata = [{"n": rng.randrange(9)} for _ in some]
+        there = [id for id in collections[0] if id in some]
+        roll = rng.random()
+        for collection in collections:
+            if roll < 0.6 or not there:
+                collection.upsert(texts, ids=some, metadata=metadata)
+            elif roll < 0.75:
+                collection.update(there[0], text=texts[0])
+            elif roll < 0.9:
+                collection.delete(some)
+            else:
+                collection.delete(where={"n": metadata[0]["n"]})
+
+
+@pytest.mark.filterwarnings("ignore::spladelite.errors.UnreadText")
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_words_and_hybrids_after_random_writes(engine: str, running: Servers, tmp_path: Path) -> None:
+    """idf and average length are those of what is alive, on both shards together; every kind of search."""
+    rng = random.Random(12)
+    with SpladeLite(tmp_path / "kb.db", tail_size=40) as db, open_remote(engine, running) as remote:
+        for round in range(4 if engine == "postgres" else 2):
+            random_writes(rng, (db, remote), 6)
+            queries = [random_text(rng) for _ in range(6)] + ["sun river", "nothing of it", "東京 river"]
+            assert_same(db, remote, queries)
+            assert_same(db, remote, queries, k=3, where={"n": {"$lt": 5}})
+            assert_same(db, remote, queries, mode="hybrid", weights={"splade": 0.3, "bm25": 1.0}, offset=2)
+            assert_same(db, remote, queries, mode="hybrid", fusion="rrf")
+            assert_same(db, remote, queries, mode="hybrid", min_score=0.4)
+            assert_same(db, remote, queries, k=2, mode="hybrid", weights={"bm25": 1.0})
+            ids = list(db)
+            assert list(remote) == ids
+            for id in rng.sample(ids, min(3, len(ids))):
+                ours, theirs = db.explain(queries[round], id), remote.explain(queries[round], id)
+                assert theirs.score == pytest.approx(ours.score, rel=1e-5)
+                assert theirs.unread == ours.unread
+            figures, stats = remote.stats(), db.stats()
+            assert (figures.documents, figures.passages) == (stats.documents, stats.passages)
+        remote.optimize()
+        assert_same(db, remote, queries)
+        assert figures.word_postings is not None
+        db.optimize()
+        assert remote.stats().word_postings == db.stats().word_postings
+
+
+def test_a_collection_without_bm25_and_one_of_another_language(running: Servers) -> None:
+    url = running.url("postgres")
+    with connect(url, bm25=False) as remote:
+        assert isinstance(remote, Remote)
+        remote.add(TEXTS, ids=IDS)
+        assert remote.search("zebra")[0].query == remote.search("zebra", mode="splade")[0].query
+        assert (remote.stats().bm25, remote.stats().language, remote.stats().word_postings) == (False, None, 0)
+        for wrong in ("bm25", "hybrid"):
+            with pytest.raises(InvalidInput, match="bm25=False"):
+                remote.search("zebra", mode=wrong)
+    with pytest.raises(InvalidInput, match="created with bm25=False, not True"):
+        connect(url, bm25=True)
+    url = running.url("postgres")
+    with connect(url, language="german") as remote:
+        remote.add(["Das Haus und die Häuser", "Ein Baum"], ids=["a", "b"])
+        assert [hit.id for hit in remote.search("Haus", mode="bm25")] == ["a"]
+        assert "**Häuser**" in remote.highlight(remote.search("Haus", mode="bm25")[0])
+    with connect(url) as again:
+        assert again.stats().language == "german"
+    with pytest.raises(InvalidInput, match="has language='german', not None"):
+        connect(url, language=None)
+
+
+def test_an_engine_that_cannot_have_words_says_so(db: SpladeLite, running: Servers) -> None:
+    with open_remote("qdrant", running) as remote:
+        for collection in (db, remote):
+            fill(collection)
+        assert [hit.id for hit in remote.search("car")] == [hit.id for hit in db.search("car", mode="splade")]
+        for arguments in ({"mode": "bm25"}, {"mode": "hybrid"}, {"weights": {"bm25": 1}}):
+            with pytest.raises(Unsupported, match=r"how common words are.*PostgreSQL or ClickHouse"):
+                remote.search("car", **arguments)
+        with pytest.raises(Unsupported, match="bm25=True"):
+            Remote(remote.engine, bm25=True)
+        assert not remote.stats().bm25
+
+
+@pytest.mark.parametrize("engine", ["postgres", "clickhouse"])
+def test_what_the_model_cannot_read_is_told_and_left_to_words(engine: str, running: Servers, path: str) -> None:
+    """Also after moves, of which the flag is part."""
+    text = "東京は日本の首都です。京都は古い都です。"
+    with open_remote(engine, running) as remote, SpladeLite(path) as db:
+        for collection in (db, remote):
+            with pytest.warns(UnreadText, match="such as 'tokyo'"):
+                collection.add([text, "A car in the city"], ids=["tokyo", "car"])
+        assert_same(db, remote, ["東京 car", "日本の首都", "car"])
+        assert remote.explain("car", "tokyo").unread == ("document",)
+    url = running.url(engine)
+    move(path, url)
+    with connect(url) as moved, SpladeLite(path) as db:
+        assert isinstance(moved, Remote)
+        assert_same(db, moved, ["東京 car", "日本の首都", "car"])
+    move(url, path + "2")
+    with SpladeLite(path + "2", read_only=True) as back:
+        assert back.stats().unread == 1
+
+
+def test_totals_are_right_after_writers_at_one_moment(running: Servers) -> None:
+    """What PostgreSQL counts on with each write is what there is."""
+    url = running.url("postgres")
+    connect(url).close()
+
+    def write(seed: int) -> None:
+        rng = random.Random(seed)
+        with connect(url) as remote:
+            for _ in range(12):
+                ids = rng.sample([f"d{i}" for i in range(12)], 4)
+                if rng.random() < 0.3:
+                    remote.delete(ids)
+                else:
+                    texts = [" ".join(rng.choices(WORDS[:9], k=rng.randint(1, 9))) for _ in ids]
+                    remote.upsert(texts, ids=ids, vectors=[{5: 1.0}] * 4)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    with connect(url) as remote:
+        assert isinstance(remote, Remote)
+        documents = remote.documents()
+        counts = analyzer("english").count([document.text for document in documents])
+        words = np.unique(counts.terms)
+        found = remote.engine.frequencies([*words.tolist(), 5])
+        assert found.counts == [*(counts.terms == words[:, None]).sum(axis=1).tolist(), len(documents)]
+        assert (found.documents, found.passages) == (len(documents), len(documents))
+        assert found.words == counts.lengths.sum()

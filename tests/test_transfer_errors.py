@@ -174,7 +174,9 @@ BAD: list[tuple[Callable[[Remote], object], type[Exception]]] = [
     (lambda r: r.search(7), WrongType),  # type: ignore[arg-type]
     (lambda r: r.search("x", where={"a": {"$what": 1}}), InvalidFilter),
     (lambda r: r.search("x", where="year > 2000"), Unsupported),
-    (lambda r: r.search("x", mode="bm25"), Unsupported),
+    (lambda r: r.search("x", mode="dense"), Unsupported),
+    (lambda r: r.search("x", mode="what"), InvalidInput),
+    (lambda r: r.search("x", weights={"dense": 1}), Unsupported),
     (lambda r: r.search("x", encoder="magic"), InvalidInput),
     (lambda r: r.search("x", timeout=-1), InvalidInput),
     (lambda r: r.add([""]), InvalidText),

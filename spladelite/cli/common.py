@@ -68,11 +68,11 @@ def open_database(
     """The database for a command: read-only unless it writes; only ``create`` may make a new file."""
     from spladelite.database import SpladeLite  # here, so that --help need not load numpy and apsw
 
+    chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
     if "://" in path:
-        return _open_url(path, model, dense, write=write)
+        return _open_url(path, model, dense, write=write, **chosen)
     if write and not create and not os.path.exists(path):
         raise NotADatabase(f"{path} does not exist; `spladelite add {path} ...` creates it")
-    chosen: dict[str, Any] = {} if language is None else {"language": language_name(language)}
     return SpladeLite(path, model=model, dense=dense, read_only=not write and path != ":memory:", **chosen)
 
 
@@ -81,13 +81,13 @@ def language_name(language: str) -> str | None:
     return None if language == "none" else language
 
 
-def _open_url(url: str, model: str | None, dense: str | None, *, write: bool) -> SpladeLite:
+def _open_url(url: str, model: str | None, dense: str | None, *, write: bool, **chosen: Any) -> SpladeLite:
     """A collection in another engine. It has the methods of a file that make sense there, with the same arguments."""
     from spladelite.transfer.connect import connect
 
     if dense is not None:
         raise InvalidInput("--dense is for files")
-    return cast("SpladeLite", connect(url, model, read_only=not write))
+    return cast("SpladeLite", connect(url, model, read_only=not write, **chosen))
 
 
 def where_arguments(where: str | None, args: tuple[str, ...]) -> dict[str, Any]:

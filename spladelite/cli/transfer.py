@@ -21,6 +21,7 @@ def move(source: str, target: str, model: str | None, as_json: bool) -> None:
     SOURCE and TARGET are paths or URLs: clickhouse://host/database, qdrant://host/collection,
     postgresql://host/database. opensearch:///folder and elasticsearch:///folder write files for a bulk import.
 
+    BM25's words go along where the engine can have them (not in Qdrant); dense vectors do not.
     Documents that are there already are skipped, so a command that was interrupted may be repeated; until it is
     complete, the target cannot be searched.
 
@@ -47,9 +48,16 @@ def move(source: str, target: str, model: str | None, as_json: bool) -> None:
 )
 @click.option("-k", default=10, show_default=True, help="Hits of each.")
 @click.option("--seed", default=0, show_default=True, help="Of the choice of queries.")
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "bm25", "splade"]),
+    help="How both are asked; by default as `search` does where both can do it.",
+)
 @model_option
 @as_json
-def verify(one: str, other: str, queries: int, k: int, seed: int, model: str | None, as_json: bool) -> None:
+def verify(
+    one: str, other: str, queries: int, k: int, seed: int, mode: str | None, model: str | None, as_json: bool
+) -> None:
     """Ask two collections the same questions and compare ids and scores. Exit status 1 if any list differs.
 
     ONE and OTHER are paths or URLs. The queries are pieces of ONE's documents.
@@ -60,14 +68,14 @@ def verify(one: str, other: str, queries: int, k: int, seed: int, model: str | N
     """
     from spladelite.transfer.verify import verify as compare
 
-    found = compare(one, other, queries, k, seed, model)
+    found = compare(one, other, queries, k, seed, model, mode)
     if as_json:
         print_json(asdict(found) | {"equal": found.equal})
     else:
         click.echo(
-            f"{found.differing} of {found.queries} top-{k} lists differ; scores differ by at most {found.worst:.1e} of "
-            f"themselves; {found.contents} hits differ in text or metadata; {found.documents[0]} and "
-            f"{found.documents[1]} documents"
+            f"{found.mode}: {found.differing} of {found.queries} top-{k} lists differ; scores differ by at most "
+            f"{found.worst:.1e} of themselves; {found.contents} hits differ in text or metadata; "
+            f"{found.documents[0]} and {found.documents[1]} documents"
         )
         for text, expected, got in found.examples:
             click.echo(f"  {text[:60]!r}: {', '.join(expected)} | {', '.join(got)}")

@@ -75,8 +75,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
     batch that is stored, and the passages of each step of encoding.
     """
     added = Added()
-    without: list[str] = []
-    unread: list[str] = []
+    told = Unfound()
 
     def write(prepared: Prepared) -> Prepared:
         return _write(target, prepared)
@@ -86,13 +85,7 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
         added.new += prepared.plan.new
         added.replaced += prepared.plan.replaced
         added.unchanged += prepared.plan.unchanged
-        lost = without_terms(prepared.encoded)
-        without.extend(lost)
-        unread.extend(
-            document.id
-            for document in compress(prepared.encoded.documents, prepared.encoded.unread)
-            if document.id not in lost
-        )
+        told.see(prepared.encoded)
         advance(len(prepared.batch), 0)
 
     with ThreadPoolExecutor(1, "spladelite-write") as pool:  # a single batch never starts its thread
@@ -115,17 +108,39 @@ def ingest(target: Target, documents: Iterable[NewDocument], advance: Advance) -
                 done(writing.result())
             if ready is not None:
                 done(write(ready))
-    if without:
-        some = f"{len(without)} documents have" if len(without) > 1 else "one document has"
-        warnings.warn(
-            f"{some} no term that the model knows and no words, such as {without[0]!r}: no search finds what has none",
-            UnfindableText,
-            stacklevel=5,
-        )
-    if unread and not target.models.told:
-        target.models.told = True
-        warnings.warn(_unread_message(unread, target.models.meta), UnreadText, stacklevel=5)
+    told.warn(target.models, stacklevel=6)
     return added
+
+
+class Unfound:
+    """The documents of one call that searches do not find, or not well."""
+
+    def __init__(self) -> None:
+        self._without: list[str] = []
+        self._unread: list[str] = []
+
+    def see(self, encoded: EncodedDocuments) -> None:
+        """Look at a batch that was stored."""
+        lost = without_terms(encoded)
+        self._without += lost
+        self._unread += [
+            document.id for document in compress(encoded.documents, encoded.unread) if document.id not in lost
+        ]
+
+    def warn(self, models: FileModels, stacklevel: int) -> None:
+        """Tell the caller of ``add`` at the end of the call; of texts that the model cannot read once a handle."""
+        without = self._without
+        if without:
+            some = f"{len(without)} documents have" if len(without) > 1 else "one document has"
+            warnings.warn(
+                f"{some} no term that the model knows and no words, such as {without[0]!r}: no search finds what has"
+                " none",
+                UnfindableText,
+                stacklevel=stacklevel,
+            )
+        if self._unread and not models.told:
+            models.told = True
+            warnings.warn(_unread_message(self._unread, models.meta), UnreadText, stacklevel=stacklevel)
 
 
 def _unread_message(ids: Sequence[str], meta: Meta) -> str:

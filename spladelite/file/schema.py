@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Protocol
 
@@ -110,7 +110,11 @@ def check_schema(connection: apsw.Connection, path: str, indexes: Callable[[apsw
     ``indexes`` tells which ``CREATE INDEX`` statements the file may have besides; it reads rows, so it is only asked
     once the tables are known to be ours.
     """
-    found, expected = _schema(connection), _expected_schema(connection.pragma("user_version"))
+    version = connection.pragma("user_version")
+    found, expected = _schema(connection), _expected_schema(version)
+    # A view may stay as an older format had it: it gives the same rows, and nothing of ours reads it differently.
+    older = {row for format in range(1, version) for row in _expected_schema(format) & found if row[0] == "view"}
+    expected = frozenset(row for row in expected if row[1] not in _names(older)) | older
     missing, extra = expected - found, found - expected - _STATISTICS
     if missing:
         names = ", ".join(sorted({str(name) for _, name, *_ in missing})[:5])
@@ -140,7 +144,7 @@ def own_objects(connection: apsw.Connection) -> list[SchemaRow]:
     return [(str(kind), str(name), str(table), str(sql)) for kind, name, table, sql in rows if table not in expected]
 
 
-def _names(schema: frozenset[SchemaRow]) -> set[str]:
+def _names(schema: Iterable[SchemaRow]) -> set[str]:
     return {name for _, name, *_ in schema}
 
 

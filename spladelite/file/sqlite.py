@@ -26,6 +26,12 @@ from spladelite.errors import (
 )
 from spladelite.file.guard import others_have_open
 
+if not hasattr(apsw, "carray"):  # an apsw of a Linux distribution takes the system's SQLite
+    raise ImportError(
+        f"apsw {apsw.apsw_version()} here uses a SQLite without carray (SQLITE_ENABLE_CARRAY), which SpladeLite needs;"
+        " PyPI's brings its own: pip install --force-reinstall apsw"
+    )
+
 BUSY_TIMEOUT_MS = 30_000
 PROGRESS_STEPS = 20_000  # virtual-machine steps between two looks at signals: some 100 microseconds
 

@@ -334,6 +334,8 @@ def scores_at(parts, weights, wanted):
 cdef float score_of(const Part* part, const PostingList* lists, uint16_t ordinal) noexcept nogil:
     cdef size_t t
     cdef const PostingList* postings
+    cdef const uint16_t* first
+    cdef const uint16_t* end
     cdef const uint16_t* found
     cdef uint8_t impact
     cdef float value
@@ -343,8 +345,10 @@ cdef float score_of(const Part* part, const PostingList* lists, uint16_t ordinal
         if postings.ordinals == NULL:
             impact = postings.impacts[ordinal]
         else:
-            found = lower_bound(postings.ordinals, postings.ordinals + postings.count, ordinal)
-            if found == postings.ordinals + postings.count or found[0] != ordinal:
+            first = postings.ordinals
+            end = first + postings.count
+            found = lower_bound(first, end, ordinal)
+            if found == end or found[0] != ordinal:
                 continue
             impact = postings.impacts[found - postings.ordinals]
         value = <float> impact

@@ -46,14 +46,16 @@ def pack_ids(terms: NDArray[np.int64]) -> bytes:
     return terms.astype(">i8").view(np.uint8).reshape(-1, 8)[:, 8 - ID_BYTES :].tobytes()
 
 
-def unpack_ids(blob: bytes) -> NDArray[np.int64]:
-    """What :func:`pack_ids` made; :class:`ValueError` unless they are words' and ascend."""
+def unpack_ids(blob: bytes, starts: NDArray[np.int64] | int = 0) -> NDArray[np.int64]:
+    """What :func:`pack_ids` made; :class:`ValueError` unless words', and ascending from each of ``starts``."""
     if len(blob) % ID_BYTES:
         raise ValueError(f"{len(blob)} bytes of term ids")
     wide = np.zeros((len(blob) // ID_BYTES, 8), np.uint8)
     wide[:, 8 - ID_BYTES :] = np.frombuffer(blob, np.uint8).reshape(-1, ID_BYTES)
     terms = wide.view(">i8")[:, 0].astype(np.int64)
-    if (np.diff(terms, prepend=WORD - 1) <= 0).any() or (len(terms) and terms[-1] >= 2 * WORD):
+    before = np.concatenate(([WORD - 1], terms))
+    before[starts] = WORD - 1
+    if (terms <= before[:-1]).any() or (terms >= 2 * WORD).any():
         raise ValueError("term ids that do not ascend, or are not those of words")
     return terms
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 STOP_WORDS = {
     "english": """
-        a about am an and are as at be been being but by can could did do does for from had has have he her his how
-        i if in into is it its me my no not of on or our she should so such than that the their them then there
-        these they this those to us was we were what when where which who why will with would you your
+        a about above after again against all also am an and any are as at be because been before being below between
+        both but by can cannot could did do does doing down during each few for from further had has have having he her
+        here hers herself him himself his how i if in into is it its itself many me might more most much must my myself
+        no nor not of off on once only or other ought our ours ourselves out over own same she should so some such than
+        that the their theirs them themselves then there these they this those through to too under until up us very
+        was we were what when where which while who whom whose why will with would you your yours yourself yourselves
     """,
     "arabic": """
         من إلى في على عن مع هل ما ماذا متى أين كيف كم لماذا هو هي هم هن هذا هذه ذلك تلك التي الذي الذين أن إن أو و

@@ -73,25 +73,24 @@ def read_words(connection: apsw.Connection, first: int, last: int) -> tuple[NDAr
         " ORDER BY doc_id",
         (first, last),
     ):
-        try:
-            ids = unpack_ids(row_terms)
-            valid = matches(checksum, words_checksum, doc_id, length, row_terms, row_frequencies)
-        except (ValueError, TypeError):
-            valid = False
-        if not valid or len(ids) != len(row_frequencies) or 0 in row_frequencies or not 0 <= length < 1 << 40:
+        if not (
+            matches(checksum, words_checksum, doc_id, length, row_terms, row_frequencies)
+            and len(row_terms) == ID_BYTES * len(row_frequencies)
+            and 0 not in row_frequencies
+            and 0 <= length < 1 << 40
+        ):
             raise CorruptIndex(f"words of document {doc_id}: their checksum does not match; run check(repair=True)")
         doc_ids.append(doc_id)
         lengths.append(length)
-        terms.append(ids)
+        terms.append(row_terms)
         frequencies.append(row_frequencies)
     indptr = np.zeros(len(doc_ids) + 1, np.int64)
-    np.cumsum([len(row) for row in terms], out=indptr[1:])
-    counts = WordCounts(
-        indptr,
-        np.concatenate([np.empty(0, np.int64), *terms]),
-        np.frombuffer(b"".join(frequencies), np.uint8),
-        np.array(lengths, np.int64),
-    )
+    np.cumsum([len(row) for row in frequencies], out=indptr[1:])
+    try:
+        ids = unpack_ids(b"".join(terms), indptr)
+    except ValueError as error:
+        raise CorruptIndex(f"words of documents {first} to {last}: {error}; run check(repair=True)") from None
+    counts = WordCounts(indptr, ids, np.frombuffer(b"".join(frequencies), np.uint8), np.array(lengths, np.int64))
     return np.array(doc_ids, np.int64), counts
 
 

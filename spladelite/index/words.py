@@ -19,11 +19,13 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from itertools import chain, pairwise
+from struct import pack
 from typing import NamedTuple
 
 import numpy as np
@@ -39,11 +41,17 @@ MAX_QUERY_WORDS = 1024  # distinct ones, the first
 MAX_FREQUENCY = 255  # a posting's byte
 
 _LONGEST = 64  # characters: longer words are not stemmed, longer chunks have no whole
-_KNOWN = 1 << 17  # chunks whose term ids are remembered
+_KNOWN = 1 << 18  # pieces whose term ids are remembered
 _KNOWN_OF_QUERIES = 1 << 14
 _SLICE = 1 << 20  # characters that are divided at once
 
+_ROWS = 1 << 16  # texts that are counted at once
+
 _CONNECTORS = "._@+:/#-"
+_EDGES = b".@+:/#-"  # of these a chunk neither begins nor ends with one
+_BETWEEN = bytes(  # other ASCII than letters, digits and connectors becomes white space, for bytes.translate
+    byte if byte > 127 or chr(byte).isalnum() or chr(byte) in _CONNECTORS else ord(" ") for byte in range(256)
+)
 _PARTS = re.compile(f"[^{_CONNECTORS}]+")
 _IDENTIFIER = re.compile(r"[._@]|\d")
 _CAMEL = re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]{2}")
@@ -137,19 +145,32 @@ class WordCounts:
         return WordCounts(indptr, self.terms[entries], self.frequencies[entries], self.lengths[rows])
 
 
-class _Known(dict[str, tuple[int, ...]]):
-    """Chunks and the term ids that they give a document."""
+class _Known(dict[bytes, bytes]):
+    """Pieces of texts in UTF-8, and the term ids that they give a document, int64.
+
+    A piece is what stands between two bytes of ``_BETWEEN``: no chunk, or one, or some where characters beyond ASCII
+    divide them.
+    """
 
     def __init__(self, analyzer: Analyzer) -> None:
         super().__init__()
         self._analyzer = analyzer
 
-    def __missing__(self, chunk: str) -> tuple[int, ...]:
-        ids = tuple(term_id(word) for word in self._analyzer.words_of(chunk, in_query=False))
-        if len(chunk) <= _LONGEST:
+    def __missing__(self, piece: bytes) -> bytes:
+        same = piece.strip(_EDGES)
+        if same.isascii() and (same.istitle() or same.isupper()):  # no camelCase
+            same = same.lower()
+        if same != piece:
+            ids = self[same]
+        elif piece.isalpha() and piece.islower():  # by far the most
+            ids = pack("q", term_id(self._analyzer.stem(piece.decode())))
+        else:
+            words = self._analyzer.words(piece.decode())
+            ids = array("q", map(term_id, words)).tobytes()
+        if len(piece) <= _LONGEST:
             if len(self) >= _KNOWN:
                 self.clear()
-            self[chunk] = ids
+            self[piece] = ids
         return ids
 
 
@@ -186,32 +207,27 @@ class Analyzer:
 
     def count(self, texts: Sequence[str]) -> WordCounts:
         """The words of documents."""
-        lengths = np.zeros(len(texts), np.int64)
-        found: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        for row, text in enumerate(texts):
-            ids = self._ids(text)
-            lengths[row] = len(ids)
-            found.append(ids)
-        terms = np.concatenate(found)
-        rows = np.repeat(np.arange(len(texts)), lengths)
-        order = np.lexsort((terms, rows))
-        terms, rows = terms[order], rows[order]
-        first = np.ones(len(terms), bool)
-        first[1:] = (terms[1:] != terms[:-1]) | (rows[1:] != rows[:-1])
-        starts = np.flatnonzero(first)
-        counts = np.diff(starts, append=len(terms))
+        if len(texts) > _ROWS:
+            parts = [self.count(texts[i : i + _ROWS]) for i in range(0, len(texts), _ROWS)]
+            return WordCounts.concatenate(parts)
+        found = [self._ids(text) for text in texts]
+        lengths = np.array([len(ids) for ids in found], np.int64) // 8
+        # A row and a word's 46 bits are one number, to be sorted by both.
+        keys = np.frombuffer(b"".join(found), np.int64) - WORD
+        keys += np.repeat(np.arange(len(texts)) * WORD, lengths)
+        keys.sort()
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        counts = np.diff(starts, append=len(keys))
+        keys = keys[starts]
         indptr = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(np.bincount(rows[starts], minlength=len(texts)), out=indptr[1:])
-        return WordCounts(indptr, terms[starts], np.minimum(counts, MAX_FREQUENCY).astype(np.uint8), lengths)
+        np.cumsum(np.bincount(keys // WORD, minlength=len(texts)), out=indptr[1:])
+        return WordCounts(indptr, keys % WORD | WORD, np.minimum(counts, MAX_FREQUENCY).astype(np.uint8), lengths)
 
-    def _ids(self, text: str) -> NDArray[np.int64]:
-        known = self._known
-        ids: list[int] = []
-        pieces = []
-        for start, end in _slices(text):
-            ids = list(chain.from_iterable(map(known.__getitem__, _chunks(text).findall(text, start, end))))
-            pieces.append(np.array(ids, np.int64))
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    def _ids(self, text: str) -> bytes:
+        find = self._known.__getitem__
+        return b"".join(
+            b"".join(map(find, text[start:end].encode().translate(_BETWEEN).split())) for start, end in _slices(text)
+        )
 
     def query(self, text: str) -> list[QueryWord]:
         """The query's distinct words in order, without stop words where there are others, at most 1024."""
@@ -258,8 +274,8 @@ class Analyzer:
             if text.isascii():
                 if _CAMEL.search(text) and len(text) <= _LONGEST:
                     for piece in _CAMEL_PARTS.finditer(text):
-                        yield start + piece.start(), start + piece.end(), self._stem(piece[0].lower())
-                yield start, part.end(), self._stem(text.lower())
+                        yield start + piece.start(), start + piece.end(), self.stem(piece[0].lower())
+                yield start, part.end(), self.stem(text.lower())
             else:
                 yield from self._foreign(text, start, in_query)
 
@@ -298,19 +314,22 @@ class Analyzer:
             if script.search(text):
                 if script is not _CYRILLIC:
                     text = _fold(text)
-                return self._stem(text, language if language in languages else languages[0])
+                return self.stem(text, language if language in languages else languages[0])
         if language == "english" or language in _NOT_LATIN or not _LATIN.search(text):
-            return self._stem(_fold(text))
-        return _fold(self._stem(text))  # the accents of a language tell its stemmer something
+            return self.stem(_fold(text))
+        return _fold(self.stem(text))  # the accents of a language tell its stemmer something
 
-    def _stem(self, word: str, language: str | None = None) -> str:
+    def stem(self, word: str, language: str | None = None) -> str:
+        """The stem of a folded word, by the file's language where no other is given."""
         if self.language is None or len(word) > _LONGEST:
             return word
         language = language or (self.language if self.language not in _NOT_LATIN else DEFAULT_LANGUAGE)
         with self._lock:
             stemmer = self._stemmers.get(language)
             if stemmer is None:
-                stemmer = self._stemmers[language] = Stemmer.Stemmer(language)
+                stemmer = self._stemmers[language] = Stemmer.Stemmer(
+                    language, 0
+                )  # what it would remember is remembered here
             return str(stemmer.stemWord(word))
 
 

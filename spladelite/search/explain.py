@@ -9,11 +9,12 @@ import apsw
 import numpy as np
 
 from spladelite.documents.table import DOCUMENT_COLUMNS, Stored, read_document
-from spladelite.errors import CorruptIndex
+from spladelite.errors import CorruptIndex, WrongType
 from spladelite.file.sqlite import int_array
 from spladelite.index.passages import Layout
 from spladelite.index.quantize import QuantizedVectors
-from spladelite.records import Explanation, Listed, Passage, Term, TermMatch, Tokens
+from spladelite.index.words import analyzer
+from spladelite.records import Explanation, Hit, Listed, Passage, Term, TermMatch, Tokens
 from spladelite.search.document_score import read_document_vectors
 
 # Words whose term adds less than this share of the strongest contribution are not marked: every query has some weight
@@ -111,6 +112,19 @@ def explanation(
         for term_id, entry in zip(term_ids, entries.tolist(), strict=True)
     )
     return Explanation(id, float(scores[best]), passage, matches)
+
+
+def highlighted(hit: Hit, layout: Layout, tokenize: Callable[[str], Tokens], before: str, after: str) -> str:
+    """A hit's passage with its words marked; :class:`WrongType` for what is no hit, or no mark."""
+    if not isinstance(hit, Hit):
+        raise WrongType(f"hit is of type {type(hit).__name__}; give a Hit of a search")
+    if not isinstance(before, str) or not isinstance(after, str):
+        raise WrongType("before and after must be str, such as '<b>' and '</b>'")
+    passage = hit.passage.text
+    words = analyzer(layout.language if layout.bm25 else None)
+    places = list(words.places(passage)) if layout.bm25 else []
+    tokens = tokenize(passage) if any(term < layout.vocabulary_size for term in hit.query) else None
+    return highlight(passage, tokens, places, hit.query, before, after, words.is_stop_word)
 
 
 def highlight(

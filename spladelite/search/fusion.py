@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from spladelite.errors import InvalidInput, WrongType
 from spladelite.index.quantize import LARGEST_WEIGHT
 
-Scores = TypeVar("Scores", NDArray[np.float32], np.float32)
+Floats = NDArray[np.floating[Any]]
+Scores = TypeVar("Scores", Floats, np.floating[Any])
 
 FUSIONS = ("convex", "rrf")
 RRF_CONSTANT = 60
-WORDS_FOR_EQUAL_WEIGHT = 7
+WORDS_FOR_EQUAL_WEIGHT = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,18 +38,18 @@ class Fused:
 
     Attributes:
         ids: int64 ``(n,)``.
-        scores: float32 ``(n,)``, falling; equal scores by id.
-        contributions: what each part gave each document, float32 ``(n,)``; they sum to the score.
+        scores: ``(n,)`` of the type of the parts' scores, falling; equal scores by id.
+        contributions: what each part gave each document, ``(n,)``; they sum to the score.
     """
 
     ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    contributions: dict[str, NDArray[np.float32]]
+    scores: Floats
+    contributions: dict[str, Floats]
 
 
 def fuse(
     doc_ids: NDArray[np.int64],
-    scores: Mapping[str, NDArray[np.float32]],
+    scores: Mapping[str, Floats],
     weights: Mapping[str, float],
     k: int,
     fusion: str,
@@ -58,7 +59,8 @@ def fuse(
 
     Args:
         doc_ids: int64 ``(n,)``, distinct.
-        scores: of each part, float32 ``(n,)``; NaN, or 0 of SPLADE and BM25, says that it does not know a document.
+        scores: of each part, ``(n,)``, float32 or float64; NaN, or 0 of SPLADE and BM25, says that it does not know a
+            document.
         weights: one a part, as :func:`check_weights` returns them.
         k: at least 1.
         fusion: ``"convex"`` or ``"rrf"``.
@@ -69,12 +71,13 @@ def fuse(
     """
     contributions = {}
     known = np.zeros(len(doc_ids), bool)
-    total = np.zeros(len(doc_ids), np.float32)
+    exactness = np.result_type(*scores.values())
+    total = np.zeros(len(doc_ids), exactness)
     for name, given in scores.items():
         of_part = ~np.isnan(given) if name == "dense" else given > 0
-        contribution = np.zeros(len(doc_ids), np.float32)
+        contribution = np.zeros(len(doc_ids), exactness)
         values = _share_of(largest[name], given[of_part]) if fusion == "convex" else _reciprocal_rank(given[of_part])
-        contribution[of_part] = np.float32(weights[name]) * values
+        contribution[of_part] = exactness.type(weights[name]) * values
         contributions[name] = contribution
         total += contribution
         if weights[name] > 0:
@@ -89,7 +92,7 @@ def fuse(
 def default_weights(parts: Sequence[str], words: int, unread: bool = False) -> dict[str, float]:
     """Weights that sum to 1 for parts named ``splade``, ``bm25`` and ``dense``, any of them.
 
-    Beside one other part BM25 gets a fourteenth for each distinct word of the query, without stop words, and at most a
+    Beside one other part BM25 gets a twelfth for each distinct word of the query, without stop words, and at most a
     half; beside two others half of that. The others share the rest. SPLADE gets nothing where its model cannot read the
     query (``unread``). A short question gives exact matching little
     evidence and is what the models were trained on; with each word more BM25 knows more. Over nine sets of judged
@@ -133,19 +136,21 @@ def check_fusion(fusion: object) -> str:
     return str(fusion)
 
 
-def threshold(floors: Mapping[str, float], weights: Mapping[str, float], largest: Mapping[str, float]) -> float:
+def threshold(
+    floors: Mapping[str, np.floating[Any]], weights: Mapping[str, float], largest: Mapping[str, float]
+) -> float:
     """What the convex fusion gives a document that has the score ``floors`` from each part, 0 from one not named."""
     total = 0.0
     for name, floor in floors.items():
-        total += weights[name] * float(_share_of(largest[name], np.float32(floor)))
+        total += weights[name] * float(_share_of(largest[name], floor))
     return total
 
 
 def _share_of(largest: float, scores: Scores) -> Scores:
-    return scores / np.float32(largest) if largest > 0 else scores  # not above 0: only dense scores are not
+    return scores / scores.dtype.type(largest) if largest > 0 else scores  # not above 0: only dense scores are not
 
 
-def _reciprocal_rank(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    ranks = np.empty(len(scores), np.float32)
+def _reciprocal_rank(scores: Floats) -> Floats:
+    ranks = np.empty(len(scores), scores.dtype)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
-    return np.float32(1) / (np.float32(RRF_CONSTANT) + ranks)
+    return scores.dtype.type(1) / (scores.dtype.type(RRF_CONSTANT) + ranks)

@@ -10,8 +10,9 @@ Unless the caller gives weights, SPLADE has no say about documents that its mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from spladelite.index import dense_blocks
 from spladelite.index.kernels import scores_at, top_k
 from spladelite.index.scoring import Segment, SegmentQuery
 from spladelite.index.snapshot import Snapshot
-from spladelite.index.words import analyzer
+from spladelite.index.words import WordCounts, analyzer
 from spladelite.records import Explanation, PartMatch
 from spladelite.search.fusion import Fused, default_weights, fuse, threshold
 from spladelite.search.query_weights import Query
@@ -35,9 +36,11 @@ RRF_DEPTH = 200  # for reciprocal ranks, which depend on it; or k if that is mor
 DEEPER = 4
 
 Floats = NDArray[np.float32]
+Exact = NDArray[np.floating[Any]]  # float32 from a file, float64 from an engine that adds up in it
 Ids = NDArray[np.int64]
 Part = tuple[Ids, Ids, Floats]  # documents, their best passages, their scores
 NO_PART: Part = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+NOT_FUSED = Fused(NO_PART[0], NO_PART[2], {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,16 +51,18 @@ class Candidates:
         doc_ids: int64 ``(n,)``.
         passage_ids: int64 ``(n,)``, the best passage of each: SPLADE's where it has a score, else the dense part's,
             else the first.
-        scores: of each part, float32 ``(n,)``; 0 where it finds nothing in common, NaN without a dense vector.
+        scores: of each part, ``(n,)``; 0 where it finds nothing in common, NaN without a dense vector.
+        floors: the lowest score of each part whose list goes on.
         fused: the k best of them.
-        words: what each of the query's words adds to the BM25 score, float32 ``(words, n)``; only if asked for.
+        words: what each of the query's words adds to the BM25 score of the one document that was asked for.
     """
 
     doc_ids: Ids
     passage_ids: Ids
-    scores: Mapping[str, Floats]
-    fused: Fused
-    words: Floats | None = None
+    scores: Mapping[str, Exact]
+    floors: Mapping[str, np.floating[Any]]
+    fused: Fused = NOT_FUSED
+    words: Sequence[float] = ()
 
 
 def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query) -> Result:
@@ -81,12 +86,12 @@ def rank(searcher: Searcher, view: View, request: Request, parts: Sequence[str],
             searcher.allowed(view, request.matching)  # counts the entries of the indexes that it uses
         _, passage_ids, scores = _dense(view, request, query, request.k)
         return _above(request, passage_ids, scores)
-    candidates = _candidates(searcher, view, request, parts, query)
-    place = np.searchsorted(candidates.doc_ids, candidates.fused.ids)
-    passage_ids, scores = candidates.passage_ids[place], candidates.fused.scores
+    best = candidates(searcher, view, request, parts, query)
+    place = np.searchsorted(best.doc_ids, best.fused.ids)
+    passage_ids, scores = best.passage_ids[place], best.fused.scores
     if query.words:
-        unknown = candidates.scores["splade"][place] <= 0 if "splade" in parts else np.ones(len(place), bool)
-        passage_ids[unknown] = _show_words(view, query, candidates.fused.ids[unknown], passage_ids[unknown])
+        unknown = best.scores["splade"][place] <= 0 if "splade" in parts else np.ones(len(place), bool)
+        passage_ids[unknown] = _show_words(view, query, best.fused.ids[unknown], passage_ids[unknown])
     return _above(request, passage_ids, scores)
 
 
@@ -101,7 +106,7 @@ def rank_with_parts(
     searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query
 ) -> Iterator[tuple[int, float, int, float | None, float | None, float | None]]:
     """The best documents: doc_id, score, passage_id, and the scores that SPLADE, BM25 and dense vectors give."""
-    found = _candidates(searcher, view, request, parts, query)
+    found = candidates(searcher, view, request, parts, query)
     for doc_id, score in zip(found.fused.ids.tolist(), found.fused.scores.tolist(), strict=True):
         place = int(np.searchsorted(found.doc_ids, doc_id))
         splade, bm25, dense = (
@@ -120,7 +125,14 @@ def explain_parts(
     doc_id: int,
 ) -> Explanation:
     """What each part gives one document; ``explanation`` is SPLADE's."""
-    found = _candidates(searcher, view, request, parts, query, also=doc_id)
+    found = candidates(searcher, view, request, parts, query, also=doc_id)
+    return explained(explanation, request, parts, query, found, doc_id)
+
+
+def explained(
+    explanation: Explanation, request: Request, parts: Sequence[str], query: Query, found: Candidates, doc_id: int
+) -> Explanation:
+    """:func:`explain_parts`, given the candidates, the document among them, all fused."""
     place, row = int(np.searchsorted(found.doc_ids, doc_id)), np.flatnonzero(found.fused.ids == doc_id)
     splade_is_silent = len(parts) > 1 and request.weights is None and bool(explanation.unread)
     matches = []
@@ -128,8 +140,8 @@ def explain_parts(
         score = float(found.scores[name][place])
         contribution = float(found.fused.contributions[name][row[0]]) if len(row) else 0.0
         of_words = {}
-        if name == "bm25" and found.words is not None:
-            adds = zip(query.words, found.words[:, place].tolist(), strict=True)
+        if name == "bm25" and len(found.words):
+            adds = zip(query.words, found.words, strict=True)
             of_words = {word.word: value for word, value in adds if value > 0}
         matches.append(PartMatch(name, score, score if len(parts) == 1 else contribution, of_words))
     return replace(
@@ -140,7 +152,7 @@ def explain_parts(
     )
 
 
-def _candidates(
+def candidates(
     searcher: Searcher, view: View, request: Request, parts: Sequence[str], query: Query, also: int | None = None
 ) -> Candidates:
     """The k best documents of all parts together; with ``also``, one document more and each word's share of it."""
@@ -149,21 +161,47 @@ def _candidates(
     def rank_lists(lists: TermLists) -> Candidates:
         if request.weights is None:
             lists = lists._replace(splade=_readable(view.snapshot, lists.splade))
-        depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
-        while True:
-            found, floors = _best_of_parts(view, request, parts, query, lists, depth, also)
-            k = len(found.doc_ids) if also is not None else request.k
-            largest = {name: found.scores[name].max(initial=0) for name in found.scores}
-            if request.matching is not None:  # a filter changes no score
-                largest |= _largest(view, query, lists, parts, request.weights is None)
-            fused = fuse(found.doc_ids, found.scores, weights, k, request.fusion, largest)
-            if also is not None or request.fusion != "convex" or not floors:
-                return replace(found, fused=fused)
-            if len(fused.ids) == k and fused.scores[-1] > threshold(floors, weights, largest):
-                return replace(found, fused=fused)
-            depth *= DEEPER
+
+        def best_of_parts(depth: int) -> Candidates:
+            return _best_of_parts(view, request, parts, query, lists, depth, also)
+
+        def largest() -> dict[str, float]:
+            return _largest(view, query, lists, parts, request.weights is None)
+
+        return fuse_best(best_of_parts, largest, request, weights, also is not None)
 
     return searcher.ranked(view, query.weights, query.word_ids, request, rank_lists)
+
+
+def fuse_best(
+    best_of_parts: Callable[[int], Candidates],
+    largest_of_all: Callable[[], Mapping[str, float]],
+    request: Request,
+    weights: Mapping[str, float],
+    every: bool,
+) -> Candidates:
+    """The k best documents of all parts together: lists are made longer until no other can be among them.
+
+    Args:
+        best_of_parts: the documents that are among the best of a part, as many as it is given, with all their scores.
+        largest_of_all: the best score of each part without the filter, which changes no score.
+        request: k, fusion, and whether there is a filter.
+        weights: of the parts.
+        every: fuse all candidates, once, whatever k is.
+    """
+    depth = max(request.k, DEPTH if request.fusion == "convex" else RRF_DEPTH)
+    while True:
+        found = best_of_parts(depth)
+        k = len(found.doc_ids) if every else request.k
+        largest = {name: float(found.scores[name].max(initial=0)) for name in found.scores}
+        if request.matching is not None:
+            largest |= largest_of_all()
+        fused = fuse(found.doc_ids, found.scores, weights, k, request.fusion, largest)
+        if every or request.fusion != "convex" or not found.floors:
+            return replace(found, fused=fused)
+        if len(fused.ids) == k and fused.scores[-1] > threshold(found.floors, weights, largest):
+            return replace(found, fused=fused)
+        depth *= DEEPER
 
 
 def _best_of_parts(
@@ -174,19 +212,19 @@ def _best_of_parts(
     lists: TermLists,
     depth: int,
     also: int | None,
-) -> tuple[Candidates, dict[str, float]]:
-    """The ``depth`` best documents of each part with all their scores; the lowest scores of the lists that go on."""
+) -> Candidates:
+    """The ``depth`` best documents of each part with all their scores."""
     snapshot = view.snapshot
     passages, scores = top_k(lists.splade, lists.weights, depth)
     splade: Part = (_document_ids(snapshot, passages), passages, scores)
     word_ids, word_scores = top_k(lists.words, lists.word_weights, depth)
-    floors = {name: float(best[-1]) for name, best in (("splade", scores), ("bm25", word_scores)) if len(best) == depth}
+    floors = {name: best[-1] for name, best in (("splade", scores), ("bm25", word_scores)) if len(best) == depth}
     doc_ids = _union(splade[0], word_ids, np.array([] if also is None else [also], np.int64))
     dense = NO_PART
     if "dense" in parts:
         dense = _dense(view, request, query, depth, doc_ids)
         if len(dense[0]) >= depth:
-            floors["dense"] = float(dense[2][depth - 1])
+            floors["dense"] = dense[2][depth - 1]
         doc_ids = _union(doc_ids, dense[0])
     found = {"splade": np.zeros(len(doc_ids), np.float32), "bm25": np.zeros(len(doc_ids), np.float32)}
     found["dense"] = np.full(len(doc_ids), np.nan, np.float32)
@@ -205,11 +243,11 @@ def _best_of_parts(
     found["bm25"][place] = word_scores
     others = _without(len(doc_ids), place)
     found["bm25"][others] = _word_scores(snapshot, lists, doc_ids[others])
-    shares = None
+    shares: list[float] = []
     if also is not None and lists.words:
-        shares = np.array([_word_scores(snapshot, lists.one_word(i), doc_ids) for i in range(len(lists.word_weights))])
-    empty = Fused(NO_PART[0], NO_PART[2], {})
-    return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, empty, shares), floors
+        words, one = range(len(lists.word_weights)), np.array([also])
+        shares = [float(_word_scores(snapshot, lists.one_word(i), one)[0]) for i in words]
+    return Candidates(doc_ids, passage_ids, {name: found[name] for name in parts}, floors, words=shares)
 
 
 def _union(*ids: Ids) -> Ids:
@@ -373,11 +411,16 @@ def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None
             " CROSS JOIN passage p ON p.passage_id BETWEEN d.doc_id AND d.doc_id + d.passages - 1 WHERE d.doc_id = ?",
             (doc_id,),
         )
-        counts = count([text[start:end] for _, start, end in spans])
-        wanted = np.concatenate(([0], np.cumsum(np.isin(counts.terms, query.word_ids))))
-        found = wanted[counts.indptr[1:]] - wanted[counts.indptr[:-1]]
+        found = words_in(count([text[start:end] for _, start, end in spans]), query.word_ids)
         if len(found) and (found.any() or shown is None):
             best[doc_id] = spans[int(np.argmax(found))][0]
     otherwise = doc_ids if shown is None else shown
     pairs = zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
     return np.array([best.get(doc_id, passage_id) for doc_id, passage_id in pairs], np.int64)
+
+
+def words_in(counts: WordCounts, word_ids: Sequence[int]) -> NDArray[np.int64]:
+    """How many of a query's words each text has, each counted once; int64 ``(N,)``."""
+    wanted = np.concatenate(([0], np.cumsum(np.isin(counts.terms, word_ids))))
+    found: NDArray[np.int64] = wanted[counts.indptr[1:]] - wanted[counts.indptr[:-1]]
+    return found

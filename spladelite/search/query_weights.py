@@ -6,7 +6,7 @@ file, document frequencies and query words, is looked up once a query inside the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -136,20 +136,36 @@ def look_up_query(view: View, encoded: EncodedQuery, parts: Sequence[str], judge
 
     ``judge`` says that beside other parts SPLADE has no say in a query that its model cannot read.
     """
+
+    def by_idf(terms: Sequence[int]) -> QueryWeights:
+        passages = sum(len(segment) for segment in view.snapshot.all_segments)
+        return weigh_by_idf(terms, document_frequencies(view, terms), passages)
+
+    return resolve(encoded, parts, judge, view.snapshot.meta.layout.language, by_idf)
+
+
+def resolve(
+    encoded: EncodedQuery,
+    parts: Sequence[str],
+    judge: bool,
+    language: str | None,
+    by_idf: Callable[[Sequence[int]], QueryWeights],
+) -> Query:
+    """:func:`look_up_query`, given the collection's language and how it weighs tokens by idf."""
     silent = judge and encoded.unread and len(parts) > 1
     if silent:
         weights: QueryWeights = ()
     else:
-        weights = _by_idf(view, encoded.tokens) if encoded.weights is None else encoded.weights
+        weights = by_idf(encoded.tokens) if encoded.weights is None else encoded.weights
     words: Sequence[QueryWord] = ()
     if "bm25" in parts and encoded.text:
-        words = sorted(analyzer(view.snapshot.meta.layout.language).query(encoded.text))
+        words = sorted(analyzer(language).query(encoded.text))
     return Query(encoded.text, weights, words, encoded.vector, silent)
 
 
-def _by_idf(view: View, terms: Sequence[int]) -> QueryWeights:
-    passages = sum(len(segment) for segment in view.snapshot.all_segments)
-    weights = idf_weights(document_frequencies(view, terms), passages).tolist()
+def weigh_by_idf(terms: Sequence[int], frequencies: NDArray[np.int64], passages: int) -> QueryWeights:
+    """:func:`idf_weights` as a query's weights, without the terms that no passage has."""
+    weights = idf_weights(frequencies, passages).tolist()
     return [(term, weight) for term, weight in zip(terms, weights, strict=True) if weight > 0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,9 @@ from spladelite.search.request import Request
 SCORE_OF_A_WORD = 2.0  # what a matching word of middling rarity adds to a BM25 score, about
 
 
-def relevance(scores: NDArray[np.float32], request: Request, parts: Sequence[str], query: Query) -> NDArray[np.float64]:
+def relevance(
+    scores: NDArray[np.floating[Any]], request: Request, parts: Sequence[str], query: Query
+) -> NDArray[np.float64]:
     """The relevance of each score of one search, float64 ``(m,)``, strictly rising with the score up to rounding."""
     values = scores.astype(np.float64)
     if len(parts) > 1:

@@ -20,7 +20,7 @@ import random
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,7 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored, read_metadata
 from spladelite.errors import CorruptIndex, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
+from spladelite.index.scoring import WORD
 from spladelite.transfer.clickhouse_clients import Client, ProcessClient, ServerClient
 from spladelite.transfer.conditions import (
     TEXT_PATH,
@@ -46,10 +47,11 @@ from spladelite.transfer.conditions import (
     integer_bound,
     path_key,
 )
-from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row, fixed_point
+from spladelite.transfer.engine import Ask, Batch, Figures, Frequencies, Ranked, Row, fixed_point
 
 OLDEST = (18, 16)
 TRIES = 100
+ASKED_AT_ONCE = 4  # queries in one statement
 MUTATION_SECONDS = 600
 KINDS = {"null": 1, "bool": 2, "integer": 4, "real": 5, "text": 6, "container": 7}  # true is 3
 COMPARISONS = {"eq": "=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
@@ -91,12 +93,14 @@ TABLES: dict[str, tuple[dict[str, str], str, str]] = {
             "scale": "Float32",
             "terms": "String",
             "impacts": "String",
+            "length": "UInt64",
+            "unread": "UInt8",
         },
         "(doc, ordinal)",
         "MergeTree()",
     ),
     "posting": (
-        {"term": "UInt32", "doc": "Int64", "ordinal": "UInt16", "impact": "UInt8", "scale": "Float32"},
+        {"term": "UInt64", "doc": "Int64", "ordinal": "UInt16", "impact": "UInt8", "scale": "Float32"},
         "(term, doc, ordinal)",
         "MergeTree()",
     ),
@@ -269,17 +273,19 @@ class ClickHouse:
             NewDocument(_text(id), _text(text), _text(data), None, bytes(hash)) for _, id, _, hash, text, data in rows
         ]
         spans: list[list[tuple[int, int]]] = [[] for _ in rows]
+        unread = [False] * len(rows)
         terms, impacts, scales, sizes = [], [], [], []
         place = {number: i for i, number in enumerate(numbers)}
-        for doc, _, start, end, scale, row_terms, row_impacts in (
+        for doc, _, start, end, scale, row_terms, row_impacts, flag in (
             self._client.rows(
-                f"SELECT doc, ordinal, start, end, scale, terms, impacts FROM {self._all('passage')}"
+                f"SELECT doc, ordinal, start, end, scale, terms, impacts, unread FROM {self._all('passage')}"
                 f" WHERE doc IN ({_numbers(numbers)}) ORDER BY doc, ordinal"
             )
             if numbers
             else ()
         ):
             spans[place[doc]].append((start, end))
+            unread[place[doc]] |= bool(flag)
             terms.append(np.frombuffer(row_terms, "<u4").astype(np.int32))
             impacts.append(np.frombuffer(row_impacts, np.uint8))
             scales.append(scale)
@@ -293,7 +299,7 @@ class ClickHouse:
             np.concatenate([np.empty(0, np.uint8), *impacts]),
             np.array(scales, np.float32),
         )
-        return Batch(np.array(numbers, np.int64), EncodedDocuments(documents, spans, vectors))
+        return Batch(np.array(numbers, np.int64), EncodedDocuments(documents, spans, vectors, unread=unread))
 
     def matching(self, condition: Condition) -> list[Stored]:
         """See :class:`Engine`."""
@@ -308,15 +314,21 @@ class ClickHouse:
         table = f"{self._all('name')}" if condition is None else f"{self._all('document')} FINAL"
         return int(self._client.rows(f"SELECT count() FROM {table} WHERE {self._visible}{_and(condition)}")[0][0])
 
-    def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:
+    def frequencies(self, terms: Sequence[int]) -> Frequencies:
         """See :class:`Engine`."""
+        no_term = (1 << 64) - 1
         rows = self._client.rows(
-            f"SELECT term, count() FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {self._visible}"
-            " GROUP BY term"
+            "SELECT term, count, documents, words, unread FROM ("
+            "SELECT term, count() AS count, toUInt64(0) AS documents, toUInt64(0) AS words, toUInt8(0) AS unread"
+            f" FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {self._visible} GROUP BY term"
+            f" UNION ALL SELECT toUInt64({no_term}) AS term, count() AS count, countIf(ordinal = 0) AS documents,"
+            f" sum(length) AS words, max(unread) AS unread FROM {self._all('passage')} WHERE {self._visible})"
         )
-        passages = self._client.rows(f"SELECT sum(passages) FROM {self._all('name')} WHERE {self._visible}")[0][0]
-        counts = dict(rows)
-        return [int(counts.get(term, 0)) for term in terms], int(passages)
+        counts = {term: int(count) for term, count, *_ in rows}
+        totals = next((row for row in rows if row[0] == no_term), (no_term, 0, 0, 0, 0))
+        return Frequencies(
+            [counts.get(term, 0) for term in terms], int(totals[1]), int(totals[2]), int(totals[3]), bool(totals[4])
+        )
 
     def figures(self) -> Figures:
         """See :class:`Engine`."""
@@ -330,39 +342,60 @@ class ClickHouse:
                 sizes[_text(table)] = sizes.get(_text(table), 0) + int(size)
             if client is not self._client:
                 client.close()
-        postings = self._client.rows(f"SELECT count() FROM {self._all('posting')} WHERE {self._visible}")[0][0]
+        postings, words = self._client.rows(
+            f"SELECT count(), countIf(term >= {WORD}) FROM {self._all('posting')} WHERE {self._visible}"
+        )[0]
         passages = self._client.rows(f"SELECT sum(passages) FROM {self._all('name')} WHERE {self._visible}")[0][0]
-        return Figures(int(passages), int(postings), sizes)
+        return Figures(int(passages), int(postings) - int(words), int(words), sizes)
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 
-    def rank(
-        self, queries: Sequence[Query], k: int, min_score: float, condition: Condition | None, timeout: float | None
-    ) -> list[list[Ranked]]:
+    def one_state(self) -> AbstractContextManager[None]:
+        """See :class:`Engine`. There is no such thing: each statement sees what is complete when it begins."""
+        return nullcontext()
+
+    def rank(self, asked: Sequence[Ask], condition: Condition | None, timeout: float | None) -> list[list[Ranked]]:
         """See :class:`Engine`."""
-        visible = self._visible
         # Each shard has whole documents, so that its condition on them is its own.
-        matching = ""
+        matching = self._visible
         if condition is not None:
-            matching = f" AND doc IN (SELECT doc FROM {self._local('document')} FINAL WHERE {where(condition)})"
-        results = []
-        for query in queries:
-            terms, weights, shift = fixed_point(query)
-            factor = repr(math.ldexp(1.0, -shift))
-            # One number a passage, since one key is grouped faster than two.
-            inner = (
-                f"SELECT any(doc) AS number, any(ordinal) AS place,"
-                f" toFloat64(sum(toInt64(impact) * [{', '.join(f'toInt64({weight})' for weight in weights)}]"
-                f"[indexOf([{_numbers(terms)}], term)])) * toFloat64(any(scale)) * {factor} AS score"
-                f" FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {visible}{matching}"
-                f" GROUP BY doc + ordinal HAVING score > 0 AND score >= {min_score!r}"
-                f" ORDER BY score DESC, number, place LIMIT 1 BY number LIMIT {int(k)}"
-            )
-            if self._cluster:
-                inner = f"SELECT number, place, score FROM ({inner}) ORDER BY score DESC, number LIMIT {int(k)}"
-            rows = self._client.rows(inner, timeout, no_merge=bool(self._cluster))
-            results.append([Ranked(doc, ordinal, score) for doc, ordinal, score in rows])
+            matching += f" AND doc IN (SELECT doc FROM {self._local('document')} FINAL WHERE {where(condition)})"
+        results: list[list[Ranked]] = []
+        for start in range(0, len(asked), ASKED_AT_ONCE):
+            some = asked[start : start + ASKED_AT_ONCE]
+            each = [
+                f"SELECT toUInt8({i}) AS ask, number, place, score FROM ({self._ranking(ask, matching)})"
+                for i, ask in enumerate(some)
+            ]
+            sql = each[0] if len(each) == 1 else f"SELECT ask, number, place, score FROM ({' UNION ALL '.join(each)})"
+            found: list[list[Ranked]] = [[] for _ in some]
+            for i, number, place, score in self._client.rows(sql, timeout, no_merge=bool(self._cluster)):
+                found[i].append(Ranked(number, place, score))
+            for ranked, ask in zip(found, some, strict=True):
+                ranked.sort(key=lambda entry: (-entry.score, entry.number))  # of what each shard has sent
+                results.append(ranked[: ask.k])
         return results
+
+    def _ranking(self, ask: Ask, matching: str) -> str:
+        """The statement for one query: its best documents, of each shard."""
+        terms, weights, shift = fixed_point(ask)
+        if ask.among is not None:
+            matching = f"doc IN ({_numbers(ask.among)})"
+        if ask.readable:
+            matching += f" AND doc NOT IN (SELECT doc FROM {self._local('passage')} WHERE unread)"
+        weight = f"[{', '.join(f'toInt64({weight})' for weight in weights)}][indexOf([{_numbers(terms)}], term)]"
+        if ask.norm is None:
+            score = f"toFloat64(sum(toInt64(impact) * {weight})) * toFloat64(any(scale))"
+        else:
+            norm = f"{ask.norm[0]!r} + {ask.norm[1]!r} * toFloat64(scale)"
+            score = f"toFloat64(sum(toInt64({weight} * (impact / (impact + {norm})))))"
+        # One number a passage, since one key is grouped faster than two.
+        return (
+            f"SELECT any(doc) AS number, any(ordinal) AS place, {score} * {math.ldexp(1.0, -shift)!r} AS score"
+            f" FROM {self._all('posting')} WHERE term IN ({_numbers(terms)}) AND {matching}"
+            f" GROUP BY doc + ordinal HAVING score > 0 AND score >= {ask.min_score!r}"
+            f" ORDER BY score DESC, number, place LIMIT 1 BY number LIMIT {int(ask.k)}"
+        )
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -397,23 +430,17 @@ class ClickHouse:
 
     def write(self, batch: Batch, replaced: Sequence[Stored]) -> None:
         """See :class:`Engine`. Two that add one id at once both succeed; ``optimize`` keeps the later one."""
-        encoded, rows = batch.encoded, batch.rows
+        encoded = batch.encoded
         counts = [len(spans) for spans in encoded.spans]
         base = int(batch.numbers[0])
         if base not in self._begun:
             self._begin(base, int(batch.numbers[-1]) + counts[-1] - base)
         vectors = encoded.vectors
-        lengths = np.diff(vectors.indptr)
-        docs, ordinals = batch.numbers[rows], batch.ordinals
-        order = np.argsort(vectors.terms, kind="stable")
         self._insert(
             "posting",
             {
-                "term": vectors.terms[order].tolist(),
-                "doc": np.repeat(docs, lengths)[order].tolist(),
-                "ordinal": np.repeat(ordinals, lengths)[order].tolist(),
-                "impact": vectors.impacts[order].tolist(),
-                "scale": np.repeat(vectors.scales, lengths)[order].tolist(),
+                name: np.asarray(column).tolist()
+                for name, column in zip(TABLES["posting"][0], batch.postings(), strict=True)
             },
         )
         bounds = vectors.indptr.tolist()
@@ -422,13 +449,15 @@ class ClickHouse:
         self._insert(
             "passage",
             {
-                "doc": docs.tolist(),
-                "ordinal": ordinals.tolist(),
+                "doc": batch.numbers[batch.rows].tolist(),
+                "ordinal": batch.ordinals.tolist(),
                 "start": [start for start, _ in spans],
                 "end": [end for _, end in spans],
                 "scale": vectors.scales.tolist(),
                 "terms": [terms[a:b].tobytes() for a, b in pairwise(bounds)],
                 "impacts": [impacts[a:b].tobytes() for a, b in pairwise(bounds)],
+                "length": batch.lengths.tolist(),
+                "unread": [int(flag) for flag in batch.unread],
             },
         )
         documents = encoded.documents

@@ -23,7 +23,7 @@ from spladelite.documents.table import (
 from spladelite.errors import CorruptIndex, InvalidInput
 from spladelite.file.sqlite import fetch
 from spladelite.file_models import BUNDLED, FileModels
-from spladelite.index.passages import read_passages
+from spladelite.index.passages import Layout, read_passages
 from spladelite.index.quantize import quantize
 from spladelite.index.segments import maintain
 from spladelite.index.settings import Meta, Settings, read_meta
@@ -33,6 +33,13 @@ from spladelite.renaming import rename
 from spladelite.session import Session
 from spladelite.transfer.engine import Batch, Engine
 from spladelite.transfer.meta import check_meta
+
+
+def with_words(encoded: EncodedDocuments, layout: Layout) -> EncodedDocuments:
+    """With the words that a collection of this layout has of them, counted in the texts, as ``add`` does."""
+    if not layout.bm25:
+        return encoded
+    return replace(encoded, words=analyzer(layout.language).count([document.text for document in encoded.documents]))
 
 
 class Source(Protocol):
@@ -133,6 +140,12 @@ class FileSource:
                 "SELECT start_char, end_char FROM passage WHERE passage_id BETWEEN ? AND ? ORDER BY passage_id",
                 (first, last),
             )
+            unread = {
+                doc_id
+                for (doc_id,) in fetch(
+                    connection, "SELECT doc_id FROM unread WHERE doc_id BETWEEN ? AND ?", (first, rows[-1][0])
+                )
+            }
         numbers = np.array([row[0] for row in rows], np.int64)
         counts = [row[5] for row in rows]
         if len(stored) != sum(counts) or (stored.doc_ids != np.repeat(numbers, counts)).any():
@@ -140,7 +153,8 @@ class FileSource:
         ends = np.cumsum(counts).tolist()
         documents = [NewDocument(id, text, metadata, None, digest) for _, id, text, metadata, digest, _ in rows]
         parts = [spans[end - count : end] for end, count in zip(ends, counts, strict=True)]
-        return Batch(numbers, EncodedDocuments(documents, parts, stored.vectors))
+        flags = [row[0] in unread for row in rows]
+        return Batch(numbers, EncodedDocuments(documents, parts, stored.vectors, unread=flags))
 
     def close(self) -> None:
         """See :class:`Source`."""
@@ -158,7 +172,12 @@ class FileTarget:
         self.name = path
         self._finished = os.path.exists(self.path)
         self._open_path = self.path if self._finished else self.path + ".moving"
-        given = Settings.given(None if self._finished else meta.min_weight, None, None, None)
+        layout = meta.layout
+        given = (
+            Settings.given(None, None, None, None)
+            if self._finished
+            else Settings.given(meta.min_weight, None, None, layout.bm25, layout.language)
+        )
         named = None if meta.source in ("", BUNDLED) else meta.source
         self._session = Session(self._open_path, FileModels(named if model is None else model, None), given)
 
@@ -182,10 +201,7 @@ class FileTarget:
                 set_metadata(connection, old, document.metadata or "{}")
             if now.insert:
                 encoded = batch.encoded.only({document.id for document in now.insert})
-                if layout.bm25:  # engines keep no words: they are counted in the texts
-                    words = analyzer(layout.language).count([document.text for document in encoded.documents])
-                    encoded = replace(encoded, words=words)
-                insert(connection, layout, encoded)
+                insert(connection, layout, with_words(encoded, layout))
                 maintain(connection, layout)
         return len(now.insert) + len(now.metadata)
 

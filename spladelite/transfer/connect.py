@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import EllipsisType
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -14,7 +15,14 @@ from spladelite.transfer.remote import Remote
 SCHEMES = ("clickhouse", "qdrant", "postgresql", "postgres")
 
 
-def connect(url: str | os.PathLike[str], model: object = None, *, read_only: bool = False) -> SpladeLite | Remote:
+def connect(
+    url: str | os.PathLike[str],
+    model: object = None,
+    *,
+    bm25: bool | None = None,
+    language: str | EllipsisType | None = ...,
+    read_only: bool = False,
+) -> SpladeLite | Remote:
     """Open a collection by its URL, or create it.
 
     ======================================================  =========================================================
@@ -29,21 +37,23 @@ def connect(url: str | os.PathLike[str], model: object = None, *, read_only: boo
 
     Args:
         url: where it is.
-        model: as for :class:`~spladelite.database.SpladeLite`.
+        model, bm25, language: as for :class:`~spladelite.database.SpladeLite`.
         read_only: refuse to change it, and to create it.
 
     Raises:
-        InvalidInput: a URL of an unknown kind, or one without what it needs.
+        InvalidInput: a URL of an unknown kind, or one without what it needs; the collection has another ``bm25`` or
+            ``language``.
+        Unsupported: ``bm25=True``, and the engine has no BM25.
         ServerError: the server is down, refuses the login, is too old; or the engine's client is not installed.
         ModelMismatch: ``model`` is not the one that the collection was built with.
     """
     if not isinstance(url, str | os.PathLike):
         raise WrongType(f"url is of type {type(url).__name__}; give a path or a URL such as 'qdrant://host:6333/name'")
     if not is_url(url):
-        return SpladeLite(url, model, read_only=read_only)
+        return SpladeLite(url, model, bm25=bm25, language=language, read_only=read_only)
     engine = open_engine(str(url))
     try:
-        return Remote(engine, model, read_only=read_only)
+        return Remote(engine, model, bm25=bm25, language=language, read_only=read_only)
     except BaseException:
         engine.close()
         raise

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import EllipsisType
 
 from spladelite.encoders.base import Encoder
 from spladelite.errors import CorruptIndex, ModelMismatch, UnsupportedFormat
 from spladelite.index.passages import Layout
-from spladelite.index.settings import Meta
+from spladelite.index.settings import DEFAULT_MIN_WEIGHT, Meta, Settings
+from spladelite.index.words import DEFAULT_LANGUAGE, languages
 
-FORMAT = 1  # of what the engines store; meta has it under "format"
+FORMAT = 2  # of what the engines store; meta has it under "format"
 
 
-def new_meta(encoder: Encoder, source: str, min_weight: float) -> dict[str, str]:
+def new_meta(encoder: Encoder, source: str, settings: Settings) -> dict[str, str]:
     """What a new collection knows of itself."""
+    language = DEFAULT_LANGUAGE if isinstance(settings.language, EllipsisType) else settings.language
     return {
         "format": str(FORMAT),
         "state": "complete",
@@ -22,7 +25,9 @@ def new_meta(encoder: Encoder, source: str, min_weight: float) -> dict[str, str]
         "source": source,
         "vocabulary_size": str(len(encoder.vocabulary)),
         "window": str(encoder.window),
-        "min_weight": repr(min_weight),
+        "min_weight": repr(DEFAULT_MIN_WEIGHT),
+        "bm25": str(int(settings.bm25 is not False)),
+        "language": language or "",
     }
 
 
@@ -37,26 +42,38 @@ def meta_of(meta: Meta) -> dict[str, str]:
         "vocabulary_size": str(meta.layout.vocabulary_size),
         "window": str(meta.window),
         "min_weight": repr(meta.min_weight),
+        "bm25": str(int(meta.layout.bm25)),
+        "language": meta.layout.language or "",
     }
 
 
-def check_meta(found: Mapping[str, str], server: str) -> Meta:
+def check_meta(found: Mapping[str, str], server: str, words: bool = True) -> Meta:
     """A collection's record of itself.
 
+    An engine that cannot have BM25 (``words`` is False) keeps for the next move whether the collection is to have it.
+
     Raises:
-        UnsupportedFormat: a newer release wrote it.
+        UnsupportedFormat: another release wrote it.
         CorruptIndex: it makes no sense.
     """
     try:
         if int(found["format"]) > FORMAT:
             raise UnsupportedFormat(f"{server} was written by a newer SpladeLite (format {found['format']}); update it")
+        if int(found["format"]) < FORMAT:
+            raise UnsupportedFormat(
+                f"{server} was written by an older SpladeLite (format {found['format']}, without words); "
+                f"move the file to a new collection"
+            )
+        language = found["language"] or None
+        if language is not None and language not in languages():
+            raise CorruptIndex(f"{server}: its words have the language {language!r}, which is none")
         return Meta(
             found["model"],
             found["fingerprint"],
             found["source"],
             int(found["window"]),
             float(found["min_weight"]),
-            Layout(int(found["vocabulary_size"])),
+            Layout(int(found["vocabulary_size"]), bm25=words and found["bm25"] == "1", language=language),
             False,
             None,
         )

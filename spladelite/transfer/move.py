@@ -1,6 +1,7 @@
 """Copying a collection from a file to an engine, back, or between engines: resumable, idempotent, in bounded memory.
 
-A move *adds* the source's documents, vectors as they are, in their order. Documents that the target has already are
+A move *adds* the source's documents, vectors as they are, in their order; words are counted in the texts, as ``add``
+does, which gives those of the source. Documents that the target has already are
 skipped, so the same command goes on after an interruption, and running it twice changes nothing. A target that the
 move creates is marked ``incomplete`` until the last document has arrived, and nobody can search it until then; a file
 is filled under another name and renamed. Into a target that is complete, a later move adds what is missing; an id that
@@ -21,7 +22,7 @@ from spladelite.errors import InvalidInput, ServerError, Unfinished
 from spladelite.index.settings import Meta
 from spladelite.progress import Progress, ticking
 from spladelite.transfer import bulk
-from spladelite.transfer.collections import EngineSource, FileSource, FileTarget, Source
+from spladelite.transfer.collections import EngineSource, FileSource, FileTarget, Source, with_words
 from spladelite.transfer.connect import is_url, open_engine
 from spladelite.transfer.engine import Batch, Changed, Engine
 from spladelite.transfer.meta import check_meta, meta_of, same_model
@@ -86,7 +87,9 @@ class EngineTarget:
         if not found:
             engine.create(meta_of(meta) | {"from": source})
             found = engine.meta()
-        same_model(meta, check_meta(found, self.name), self.name)
+        own = check_meta(found, self.name, engine.can_count_terms)
+        same_model(meta, own, self.name)
+        self.layout = own.layout
         self.complete = found["state"] == "complete"
         if not self.complete:
             if found.get("from") != source:
@@ -106,7 +109,7 @@ class EngineTarget:
                 if now.insert:
                     wanted = {document.id for document in now.insert}
                     kept = np.array([id in wanted for id in ids])
-                    part = Batch(batch.numbers[kept], batch.encoded.only(wanted))
+                    part = Batch(batch.numbers[kept], with_words(batch.encoded.only(wanted), self.layout))
                     self.engine.write(self._numbered(part), now.remove)
                 if now.metadata:
                     self.engine.set_metadata([(old, one.id, one.metadata or "{}") for old, one in now.metadata])
@@ -155,7 +158,7 @@ def move(
     model: object = None,
     progress: Progress = None,
 ) -> Moved:
-    """Copy a collection: documents, metadata, passages and SPLADE vectors, to the last bit.
+    """Copy a collection: documents, metadata, passages, SPLADE vectors, to the last bit, and BM25 words.
 
     Args:
         source, target: paths or URLs, as for :func:`~spladelite.transfer.connect.connect`; one of them at least a URL.
@@ -175,17 +178,20 @@ def move(
     origin = open_source(source)
     try:
         meta = origin.meta()
-        left = tuple(part for part, there in (("bm25", meta.layout.bm25), ("dense", meta.dense)) if there)
+        dense: tuple[str, ...] = ("dense",) if meta.dense else ()
+        bm25: tuple[str, ...] = ("bm25",) if meta.layout.bm25 else ()
         scheme, _, folder = target.partition("://")
         if scheme in bulk.FLAVOURS and folder.startswith("/"):
             with ticking(progress, range(origin.count()), "writing") as advance:
                 written = bulk.export(origin, folder, scheme, advance)
-            return Moved(written, written, left)
+            return Moved(written, written, bm25 + dense)
         goal: Target
+        left = dense
         if is_url(target):
             engine = open_engine(target)
             try:
-                goal = EngineTarget(engine, meta, origin.name)
+                goal = there = EngineTarget(engine, meta, origin.name)
+                left = dense if there.layout.bm25 else bm25 + dense
             except BaseException:
                 engine.close()
                 raise
@@ -196,7 +202,7 @@ def move(
             new = _copy(origin, goal, progress)
         finally:
             goal.close()
-        return Moved(origin.count(), new, left if is_url(target) else ())
+        return Moved(origin.count(), new, left)
     finally:
         origin.close()
 

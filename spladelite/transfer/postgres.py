@@ -1,7 +1,8 @@
 """PostgreSQL: posting rows and ``GROUP BY``, in transactions: many readers and writers without a new kind of system.
 
-A write is one transaction. Scores are sums of integers (``numeric``), so that no plan and no parallel worker changes
-a tie. Text in PostgreSQL cannot hold NUL: it and U+0001 are written as two characters, in an order-preserving way.
+A write is one transaction, in which the totals that BM25 needs are counted on. Scores are sums of integers
+(``numeric``), so that no plan and no parallel worker changes a tie. Text in PostgreSQL cannot hold NUL: it and U+0001
+are written as two characters, in an order-preserving way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from spladelite.arguments import NewDocument
 from spladelite.documents.table import EncodedDocuments, Stored, read_metadata
 from spladelite.errors import CorruptIndex, Interrupted, InvalidInput, ServerError
 from spladelite.index.quantize import QuantizedVectors
+from spladelite.index.scoring import WORD
 from spladelite.transfer.conditions import (
     TEXT_PATH,
     All,
@@ -31,7 +34,7 @@ from spladelite.transfer.conditions import (
     guard,
     path_key,
 )
-from spladelite.transfer.engine import Batch, Changed, Figures, Query, Ranked, Row, fixed_point
+from spladelite.transfer.engine import Ask, Batch, Changed, Figures, Frequencies, Ranked, Row, fixed_point
 
 OLDEST = 130_000  # as server_version_num has it
 CONNECT_SECONDS = 10
@@ -40,25 +43,37 @@ COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS {s};
 CREATE TABLE {s}.meta (key text PRIMARY KEY, value text NOT NULL);
-CREATE TABLE {s}.counter (next bigint NOT NULL);
-INSERT INTO {s}.counter VALUES (1);
+CREATE TABLE {s}.counter (
+  next bigint NOT NULL, passages bigint NOT NULL, documents bigint NOT NULL, words bigint NOT NULL);
+INSERT INTO {s}.counter VALUES (1, 0, 0, 0);
 CREATE TABLE {s}.document (
   doc bigint PRIMARY KEY, id text COLLATE "C" NOT NULL UNIQUE, text text NOT NULL, metadata text NOT NULL,
   fields jsonb NOT NULL, passages integer NOT NULL, hash bytea NOT NULL);
 CREATE TABLE {s}.passage (
   doc bigint, ordinal integer, start_char integer NOT NULL, end_char integer NOT NULL, scale real NOT NULL,
-  terms bytea NOT NULL, impacts bytea NOT NULL, PRIMARY KEY (doc, ordinal));
+  terms bytea NOT NULL, impacts bytea NOT NULL, words bytea NOT NULL, length bigint NOT NULL, unread boolean NOT NULL,
+  PRIMARY KEY (doc, ordinal));
+CREATE INDEX unread ON {s}.passage (doc) WHERE unread;
 CREATE TABLE {s}.posting (
-  term integer, doc bigint, ordinal integer, impact smallint NOT NULL, scale real NOT NULL,
+  term bigint, doc bigint, ordinal integer, impact smallint NOT NULL, scale real NOT NULL,
   PRIMARY KEY (term, doc, ordinal) INCLUDE (impact, scale));
 """
 COLUMNS = {
     "document": ("doc int8", "id text", "text text", "metadata text", "fields jsonb", "passages int4", "hash bytea"),
     "passage": (
         "doc int8", "ordinal int4", "start_char int4", "end_char int4", "scale float4", "terms bytea", "impacts bytea",
+        "words bytea", "length int8", "unread bool",
     ),
-    "posting": ("term int4", "doc int8", "ordinal int4", "impact int2", "scale float4"),
+    "posting": ("term int8", "doc int8", "ordinal int4", "impact int2", "scale float4"),
 }  # fmt: skip
+
+
+class Totals(NamedTuple):
+    """How many passages, documents and words there are, come, or go."""
+
+    passages: int
+    documents: int
+    words: int
 
 
 class Postgres:
@@ -199,7 +214,7 @@ class Postgres:
             )
             rows = cursor.fetchall()
             cursor.execute(
-                f"SELECT doc, start_char, end_char, scale, terms, impacts FROM {self._schema}.passage"
+                f"SELECT doc, start_char, end_char, scale, terms, impacts, unread FROM {self._schema}.passage"
                 f" WHERE doc = ANY(%s) ORDER BY doc, ordinal",
                 ([row[0] for row in rows],),
             )
@@ -209,8 +224,10 @@ class Postgres:
         ]
         place = {row[0]: i for i, row in enumerate(rows)}
         spans: list[list[tuple[int, int]]] = [[] for _ in rows]
-        for doc, start, end, *_ in passages:
+        unread = [False] * len(rows)
+        for doc, start, end, *_, flag in passages:
             spans[place[doc]].append((start, end))
+            unread[place[doc]] |= flag
         for row, found in zip(rows, spans, strict=True):
             if len(found) != row[5]:
                 raise CorruptIndex(f"{self.server}: document {row[1]!r} has {len(found)} of {row[5]} passages")
@@ -220,7 +237,8 @@ class Postgres:
             np.frombuffer(b"".join(row[5] for row in passages), np.uint8),
             np.array([row[3] for row in passages], np.float32),
         )
-        return Batch(np.array([row[0] for row in rows], np.int64), EncodedDocuments(documents, spans, vectors))
+        encoded = EncodedDocuments(documents, spans, vectors, unread=unread)
+        return Batch(np.array([row[0] for row in rows], np.int64), encoded)
 
     def matching(self, condition: Condition) -> list[Stored]:
         """See :class:`Engine`."""
@@ -233,13 +251,15 @@ class Postgres:
         sql, values = where(condition)
         return int(self._rows(f"SELECT count(*) FROM {{s}}.document WHERE {sql}", *values)[0][0])
 
-    def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:
+    def frequencies(self, terms: Sequence[int]) -> Frequencies:
         """See :class:`Engine`."""
         counts = dict(
-            self._rows("SELECT term, count(*) FROM {s}.posting WHERE term = ANY(%s) GROUP BY term", list(terms))
+            self._rows("SELECT term, count(*) FROM {s}.posting WHERE term = ANY(%s::int8[]) GROUP BY term", list(terms))
         )
-        passages = self._rows("SELECT count(*) FROM {s}.passage")[0][0]
-        return [counts.get(term, 0) for term in terms], passages
+        totals = self._rows(
+            "SELECT passages, documents, words, EXISTS (SELECT FROM {s}.passage WHERE unread) FROM {s}.counter"
+        )[0]
+        return Frequencies([counts.get(term, 0) for term in terms], *totals)
 
     def figures(self) -> Figures:
         """See :class:`Engine`."""
@@ -248,44 +268,64 @@ class Postgres:
             " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind IN ('r', 'p') ORDER BY 1",
             self._schema,
         )
-        passages, postings = self._rows(
-            "SELECT (SELECT count(*) FROM {s}.passage), (SELECT count(*) FROM {s}.posting)"
+        figures = self._rows(
+            "SELECT (SELECT passages FROM {s}.counter), count(*) FILTER (WHERE term < %s),"
+            " count(*) FILTER (WHERE term >= %s) FROM {s}.posting",
+            WORD,
+            WORD,
         )[0]
-        return Figures(passages, postings, dict(sizes))
+        return Figures(figures[0], figures[1], figures[2], dict(sizes))
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 
-    def rank(
-        self, queries: Sequence[Query], k: int, min_score: float, condition: Condition | None, timeout: float | None
-    ) -> list[list[Ranked]]:
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
         """See :class:`Engine`."""
-        sql, values = where(condition)
-        matching = "" if condition is None else f" WHERE p.doc IN (SELECT doc FROM {self._schema}.document WHERE {sql})"
+        with self._transaction() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
+    def rank(self, asked: Sequence[Ask], condition: Condition | None, timeout: float | None) -> list[list[Ranked]]:
+        """See :class:`Engine`."""
+        with self._transaction(timeout) as cursor:
+            return [self._rank(cursor, ask, condition) for ask in asked]
+
+    def _rank(self, cursor: Any, ask: Ask, condition: Condition | None) -> list[Ranked]:
+        terms, weights, shift = fixed_point(ask)
+        score = "sum(q.weight * p.impact)::float8 * max(p.scale)::float8"
+        values: list[Any] = []
+        if ask.norm is not None:
+            score = (
+                "sum((q.weight * (p.impact / (p.impact + %s::float8 + %s::float8 * p.scale::float8)))::int8)::float8"
+            )
+            values += ask.norm
+        values += [math.ldexp(1.0, -shift), terms, weights]
+        tests = []
+        if condition is not None:
+            sql, operands = where(condition)
+            tests.append(f"p.doc IN (SELECT doc FROM {self._schema}.document WHERE {sql})")
+            values += operands
+        if ask.readable:
+            tests.append(f"p.doc NOT IN (SELECT doc FROM {self._schema}.passage WHERE unread)")
+        if ask.among is not None:
+            tests.append("p.doc = ANY(%s::int8[])")
+            values.append(list(ask.among))
         statement = (
-            "SELECT doc, ordinal, score FROM (SELECT p.doc, p.ordinal,"
-            " sum(q.weight * p.impact)::float8 * max(p.scale)::float8 * %s::float8 AS score"
-            f" FROM unnest(%s::int4[], %s::int8[]) AS q(term, weight) JOIN {self._schema}.posting p USING (term)"
-            f"{matching} GROUP BY p.doc, p.ordinal) AS scored"
+            f"SELECT doc, ordinal, score FROM (SELECT p.doc, p.ordinal, {score} * %s::float8 AS score"
+            f" FROM unnest(%s::int8[], %s::int8[]) AS q(term, weight) JOIN {self._schema}.posting p USING (term)"
+            f"{' WHERE ' + ' AND '.join(tests) if tests else ''} GROUP BY p.doc, p.ordinal) AS scored"
             " WHERE score > 0 AND score >= %s ORDER BY score DESC, doc, ordinal LIMIT %s"
         )
-        results = []
-        with self._transaction(timeout) as cursor:
-            for query in queries:
-                terms, weights, shift = fixed_point(query)
-                wanted = k
-                while True:
-                    cursor.execute(
-                        statement, (math.ldexp(1.0, -shift), terms, weights, *values, min_score, min(wanted, 1 << 62))
-                    )
-                    rows = cursor.fetchall()
-                    best: dict[int, Ranked] = {}
-                    for doc, ordinal, score in rows:  # the best passage of each comes first
-                        best.setdefault(doc, Ranked(doc, ordinal, score))
-                    if len(best) >= k or len(rows) < wanted:
-                        break
-                    wanted *= 4
-                results.append(list(best.values())[:k])
-        return results
+        wanted = ask.k
+        while True:
+            cursor.execute(statement, (*values, ask.min_score, min(wanted, 1 << 62)))
+            rows = cursor.fetchall()
+            best: dict[int, Ranked] = {}
+            for doc, ordinal, found in rows:  # the best passage of each comes first
+                best.setdefault(doc, Ranked(doc, ordinal, found))
+            if len(best) >= ask.k or len(rows) < wanted:
+                return list(best.values())[: ask.k]
+            wanted *= 4
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -302,15 +342,14 @@ class Postgres:
         encoded = batch.encoded
         counts = [len(spans) for spans in encoded.spans]
         after = int(batch.numbers[-1]) + counts[-1]
-        vectors = encoded.vectors
-        lengths = np.diff(vectors.indptr)
+        vectors, lengths = encoded.vectors, batch.lengths
         docs, ordinals = batch.numbers[batch.rows], batch.ordinals
         bounds = vectors.indptr.tolist()
         terms, impacts = vectors.terms.astype("<u4"), vectors.impacts
         spans = [span for parts in encoded.spans for span in parts]
-        order = np.argsort(vectors.terms, kind="stable")
+        words = iter(_words_of(batch))
         with self._transaction() as cursor:
-            self._delete(cursor, replaced)
+            gone = self._delete(cursor, replaced)
             cursor.execute(f"UPDATE {self._schema}.counter SET next = %s WHERE next < %s", (after, after))
             self._copy(
                 cursor,
@@ -332,25 +371,22 @@ class Postgres:
                 cursor,
                 "passage",
                 (
-                    (doc, ordinal, start, end, scale, terms[a:b].tobytes(), impacts[a:b].tobytes())
-                    for doc, ordinal, (start, end), scale, a, b in zip(
-                        docs.tolist(), ordinals.tolist(), spans, vectors.scales.tolist(), bounds, bounds[1:],
-                        strict=False,
+                    (
+                        doc, ordinal, start, end, scale, terms[a:b].tobytes(), impacts[a:b].tobytes(),
+                        b"" if ordinal else next(words), length, unread,
+                    )
+                    for doc, ordinal, (start, end), scale, length, unread, a, b in zip(
+                        docs.tolist(), ordinals.tolist(), spans, vectors.scales.tolist(), lengths.tolist(),
+                        batch.unread, bounds, bounds[1:], strict=False,
                     )
                 ),
             )  # fmt: skip
             self._copy(
                 cursor,
                 "posting",
-                zip(
-                    vectors.terms[order].tolist(),
-                    np.repeat(docs, lengths)[order].tolist(),
-                    np.repeat(ordinals, lengths)[order].tolist(),
-                    vectors.impacts[order].tolist(),
-                    np.repeat(vectors.scales, lengths)[order].tolist(),
-                    strict=True,
-                ),
+                zip(*(column.tolist() for column in batch.postings()), strict=True),
             )
+            self._count(cursor, Totals(len(docs), len(batch), int(lengths.sum())), gone)
 
     def _copy(self, cursor: Any, table: str, rows: Any) -> None:
         names, types = zip(*(column.split() for column in COLUMNS[table]), strict=True)
@@ -373,32 +409,45 @@ class Postgres:
     def remove(self, documents: Sequence[Stored]) -> None:
         """See :class:`Engine`."""
         with self._transaction() as cursor:
-            self._delete(cursor, documents, strict=False)
+            self._count(cursor, Totals(0, 0, 0), self._delete(cursor, documents, strict=False))
 
-    def _delete(self, cursor: Any, documents: Sequence[Stored], strict: bool = True) -> None:
+    def _count(self, cursor: Any, new: Totals, gone: Totals) -> None:
+        """Count on what there is. Last in a transaction, since others wait for this row until it ends."""
+        cursor.execute(
+            f"UPDATE {self._schema}.counter SET passages = passages + %s, documents = documents + %s,"
+            " words = words + %s",
+            [more - less for more, less in zip(new, gone, strict=True)],
+        )
+
+    def _delete(self, cursor: Any, documents: Sequence[Stored], strict: bool = True) -> Totals:
         if not documents:
-            return
+            return Totals(0, 0, 0)
         numbers = sorted(stored.doc_id for stored in documents)
         cursor.execute(f"DELETE FROM {self._schema}.document WHERE doc = ANY(%s)", (numbers,))
         if strict and cursor.rowcount != len(numbers):
             raise Changed
         cursor.execute(
-            f"DELETE FROM {self._schema}.passage WHERE doc = ANY(%s) RETURNING doc, ordinal, terms", (numbers,)
+            f"DELETE FROM {self._schema}.passage WHERE doc = ANY(%s) RETURNING doc, ordinal, terms, words, length",
+            (numbers,),
         )
         rows = cursor.fetchall()
-        terms = [np.frombuffer(row[2], "<u4").astype(np.int32) for row in rows]
+        terms = [
+            np.concatenate([np.frombuffer(row[2], "<u4").astype(np.int64), np.frombuffer(row[3], "<i8")])
+            for row in rows
+        ]
         sizes = [len(row) for row in terms]
         # By their primary keys: an index from documents to postings would be as large as the postings.
         cursor.execute(
-            f"DELETE FROM {self._schema}.posting p USING unnest(%s::int4[], %s::int8[], %s::int4[]) AS"
+            f"DELETE FROM {self._schema}.posting p USING unnest(%s::int8[], %s::int8[], %s::int4[]) AS"
             " gone(term, doc, ordinal)"
             " WHERE p.term = gone.term AND p.doc = gone.doc AND p.ordinal = gone.ordinal",
             (
-                np.concatenate([np.empty(0, np.int32), *terms]).tolist(),
+                np.concatenate([np.empty(0, np.int64), *terms]).tolist(),
                 np.repeat([row[0] for row in rows], sizes).tolist(),
                 np.repeat([row[1] for row in rows], sizes).tolist(),
             ),
         )
+        return Totals(len(rows), sum(row[1] == 0 for row in rows), sum(row[4] for row in rows))
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
@@ -422,6 +471,15 @@ class Postgres:
     def close(self) -> None:
         """See :class:`Engine`."""
         self._connection.close()
+
+
+def _words_of(batch: Batch) -> list[bytes]:
+    """The term ids of each document's words, so that deleting it can name its postings."""
+    words = batch.encoded.words
+    if words is None:
+        return [b""] * len(batch)
+    terms, bounds = words.terms.astype("<i8"), words.indptr.tolist()
+    return [terms[a:b].tobytes() for a, b in pairwise(bounds)]
 
 
 def _line(error: object) -> str:

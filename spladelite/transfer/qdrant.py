@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from spladelite.errors import CorruptIndex, NotADatabase, Unsupported
 from spladelite.index.quantize import QuantizedVectors
 from spladelite.transfer.conditions import TEXT_PATH, All, AnyOf, Condition, Not, Test, path_key
 from spladelite.transfer.digests import digest, point_id, searched
-from spladelite.transfer.engine import Batch, Figures, Query, Ranked, Row
+from spladelite.transfer.engine import Ask, Batch, Figures, Frequencies, Query, Ranked, Row
 from spladelite.transfer.qdrant_clients import Client, Filter, Point, ProcessClient, connect_server
 
 META = str(UUID(int=0))
@@ -120,7 +121,7 @@ class Qdrant:
             for ordinal in range(1, point.payload["passages"])
         ]
         others = {point.id: point for point in self._client.retrieve(rest, ("start", "end", "scale"), True)}
-        documents, spans, rows = [], [], []
+        documents, spans, rows, unread = [], [], [], []
         for first in firsts:
             data = first.payload
             documents.append(NewDocument(data["id"], data["text"], data["metadata"], None, bytes.fromhex(data["hash"])))
@@ -130,6 +131,7 @@ class Qdrant:
                 raise CorruptIndex(f"{self.server}: document {data['id']!r} lacks passages; add it again") from None
             spans.append([(part.payload["start"], part.payload["end"]) for part in parts])
             rows += [_impacts(part) for part in parts]
+            unread.append(data["unread"])
         vectors = QuantizedVectors(
             np.concatenate(([0], np.cumsum([len(terms) for terms, _, _ in rows], dtype=np.int64))),
             np.concatenate([np.empty(0, np.int32), *(terms for terms, _, _ in rows)]),
@@ -137,7 +139,7 @@ class Qdrant:
             np.array([scale for _, _, scale in rows], np.float32),
         )
         numbers = np.array([first.payload["doc"] for first in firsts], np.int64)
-        return Batch(numbers, EncodedDocuments(documents, spans, vectors))
+        return Batch(numbers, EncodedDocuments(documents, spans, vectors, unread=unread))
 
     def matching(self, condition: Condition) -> list[Stored]:
         """See :class:`Engine`."""
@@ -154,22 +156,24 @@ class Qdrant:
         """See :class:`Engine`."""
         return self._client.count({"must": [FIRST, *([] if condition is None else [where(condition)])]})
 
-    def frequencies(self, terms: Sequence[int]) -> tuple[list[int], int]:  # noqa: ARG002
+    def frequencies(self, terms: Sequence[int]) -> Frequencies:  # noqa: ARG002
         """See :class:`Engine`."""
         raise Unsupported(f"{self.server} does not count how many passages have a term")
 
     def figures(self) -> Figures:
         """See :class:`Engine`."""
-        return Figures(self._client.count(ALWAYS_FILTER), None, self._client.sizes())
+        return Figures(self._client.count(ALWAYS_FILTER), None, None, self._client.sizes())
 
     # --- ranking -----------------------------------------------------------------------------------------------------
 
-    def rank(
-        self, queries: Sequence[Query], k: int, min_score: float, condition: Condition | None, timeout: float | None
-    ) -> list[list[Ranked]]:
-        """See :class:`Engine`."""
+    def one_state(self) -> AbstractContextManager[None]:
+        """See :class:`Engine`. There is no such thing."""
+        return nullcontext()
+
+    def rank(self, asked: Sequence[Ask], condition: Condition | None, timeout: float | None) -> list[list[Ranked]]:
+        """See :class:`Engine`. Of SPLADE alone: what only hybrids and BM25 ask is not asked here."""
         filter = None if condition is None else {"must": [where(condition)]}
-        return [self._rank(query, k, min_score, filter, timeout) for query in queries]
+        return [self._rank(ask.terms, ask.k, ask.min_score, filter, timeout) for ask in asked]
 
     def _rank(
         self, query: Query, k: int, min_score: float, filter: Filter | None, timeout: float | None
@@ -217,6 +221,7 @@ class Qdrant:
         if replaced:
             stored = self.look_up([document.id for document in encoded.documents])
             old = {id: entry.passages for id, entry in stored.items() if entry.doc_id in ids}
+        flags = batch.unread
         for number, document, spans in zip(batch.numbers.tolist(), encoded.documents, encoded.spans, strict=True):
             metadata = document.metadata or "{}"
             digests = searched(document.id, read_metadata(document.id, metadata))
@@ -236,6 +241,7 @@ class Qdrant:
                     payload |= {
                         "passages": len(spans),
                         "hash": document.content_hash.hex(),
+                        "unread": flags[place],
                         "text": document.text,
                         "metadata": metadata,
                     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, get_args, overload
+from types import EllipsisType
+from typing import Any, NamedTuple, Self, get_args, overload
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from spladelite.arguments import (
     metadata_change,
     new_documents,
 )
-from spladelite.documents.ingest import batches, encode_documents
+from spladelite.documents.ingest import Unfound, batches, encode_documents
 from spladelite.documents.listing import check_page
 from spladelite.documents.table import EncodedDocuments, OnConflict, Plan, compare, read_metadata
 from spladelite.errors import (
@@ -35,17 +36,27 @@ from spladelite.errors import (
 )
 from spladelite.file_models import FileModels
 from spladelite.index.quantize import dequantize
-from spladelite.index.settings import DEFAULT_MIN_WEIGHT
-from spladelite.index.words import analyzer
+from spladelite.index.settings import Settings
 from spladelite.progress import Progress, ticking
 from spladelite.records import Added, Document, Explanation, Hit
-from spladelite.search.explain import explanation, highlight
-from spladelite.search.query_weights import EncodedQuery, QueryInput, check_queries, encode_queries, idf_weights
+from spladelite.search.explain import explanation, highlighted
+from spladelite.search.hybrid import explained
+from spladelite.search.query_weights import (
+    EncodedQuery,
+    Query,
+    QueryInput,
+    check_queries,
+    encode_queries,
+    resolve,
+    weigh_by_idf,
+)
 from spladelite.search.request import Request, Rerank, Where, WhereArgs, check_request
 from spladelite.search.run import reranked
 from spladelite.transfer.conditions import ID_PATH, All, AnyOf, Condition, Test, parse
-from spladelite.transfer.engine import Batch, Changed, Engine, Query, Row
+from spladelite.transfer.engine import Batch, Changed, Engine, Row
+from spladelite.transfer.hits import read_hits
 from spladelite.transfer.meta import FORMAT, check_meta, new_meta
+from spladelite.transfer.ranking import Ranking
 
 PAGE = 500
 TRIES = 20
@@ -61,6 +72,9 @@ class RemoteStats:
         state: ``"complete"``, or ``"incomplete"`` while a move fills it.
         documents, passages: how many are stored.
         postings: (passage, term) pairs; None where the engine does not tell.
+        word_postings: (document, word) pairs; None where the engine does not tell.
+        bm25: whether documents are indexed for BM25.
+        language: of the words of BM25; None without stems, or without BM25.
         model, fingerprint, vocabulary_size, window, min_weight: what the collection was built with.
         format: version of what the engine stores.
         sizes: bytes on disk by part, as far as the engine tells.
@@ -71,6 +85,9 @@ class RemoteStats:
     documents: int
     passages: int
     postings: int | None
+    word_postings: int | None
+    bm25: bool
+    language: str | None
     model: str
     fingerprint: str
     vocabulary_size: int
@@ -85,12 +102,25 @@ class Remote:
 
     Its methods are those of :class:`~spladelite.database.SpladeLite` with the same arguments and errors; what the
     engine cannot do raises :class:`~spladelite.errors.Unsupported`. Scores are sums in the engine (float64 where
-    ``docs/scale.md`` says so), of the same 8-bit impacts, ranked by score and then by the order of storing.
+    ``docs/scale.md`` says so), of the same 8-bit impacts and frequencies, ranked by score and then by the order of
+    storing; without a mode all that the collection has is asked: SPLADE, and BM25 where the engine has it.
 
     One object may be used by many threads, which take turns; give each thread its own for parallel queries.
     """
 
-    def __init__(self, engine: Engine, model: object = None, *, read_only: bool = False, unfinished: bool = False):
+    def __init__(
+        self,
+        engine: Engine,
+        model: object = None,
+        *,
+        bm25: bool | None = None,
+        language: str | EllipsisType | None = ...,
+        read_only: bool = False,
+        unfinished: bool = False,
+    ) -> None:
+        given = Settings.given(None, None, None, bm25, language)
+        if given.bm25 and not engine.can_count_terms:
+            raise Unsupported(f"bm25=True: {_NO_WORDS.format(engine.server)}")
         self.engine = engine
         self.read_only = read_only
         self._lock = threading.RLock()
@@ -101,9 +131,10 @@ class Remote:
             if read_only:
                 raise NotADatabase(f"{engine.server} holds no SpladeLite collection; the first writer creates it")
             sparse = self._models.sparse
-            found = new_meta(sparse.load(), sparse.source, DEFAULT_MIN_WEIGHT)
+            found = new_meta(sparse.load(), sparse.source, given)
             engine.create(found)
-        self.meta = check_meta(found, engine.server)
+        self.meta = check_meta(found, engine.server, engine.can_count_terms)
+        given.compare(self.meta, engine.server)
         self._state = found.get("state", "")
         self._models.belongs_to(self.meta, engine.server)
 
@@ -292,7 +323,7 @@ class Remote:
         Raises:
             DocumentNotFound: no document has this id.
         """
-        vectors = self._one(check_id(id)).vectors
+        vectors = self._one(check_id(id)).encoded.vectors
         weights: dict[int, float] = {}
         for row in dequantize(vectors).dicts():
             weights |= {term: max(weight, weights.get(term, 0.0)) for term, weight in row.items()}
@@ -337,7 +368,9 @@ class Remote:
             where_args, where_sql: for files.
             min_score: leave out documents that score less.
             encoder: ``"idf"``: weights from this collection's frequencies, where the engine can count them.
-            mode: ``"splade"`` or None; other indexes are not moved, nor are the ``weights`` and ``fusion`` of hybrids.
+            mode: ``"splade"``, ``"bm25"``, ``"hybrid"``, or None for all that the collection has; dense vectors are not
+                moved, and Qdrant has no BM25.
+            weights, fusion: of the hybrid, as in a file.
             rerank, rerank_top, offset, text: as in a file.
             timeout: seconds after which the engine's part is ended.
             diversity: for files.
@@ -411,9 +444,16 @@ class Remote:
 
     def _request(self, *, mode: str | None, **arguments: Any) -> Request:
         """The arguments, checked as for a file."""
-        request = check_request(mode="splade" if mode is None else mode, **arguments)
-        if request.mode != "splade":
-            raise Unsupported(f"mode={mode!r}: {self.engine.server} holds SPLADE vectors only; a file has the others")
+        request = check_request(mode=mode, **arguments)
+        server = self.engine.server
+        if mode == "dense" or "dense" in (request.weights or ()):
+            raise Unsupported(f"mode='dense': {server} holds no dense vectors; a file has them")
+        if not self.engine.can_count_terms:
+            if mode in ("bm25", "hybrid") or request.weights is not None:
+                what = "weights=" if mode is None else f"mode={mode!r}"
+                raise Unsupported(f"{what}: {_NO_WORDS.format(server)}; mode='splade' works")
+            if request.encoder == "idf":
+                raise Unsupported(f"encoder='idf': {server} cannot count how many passages have a term")
         if request.diversity:
             raise Unsupported(f"diversity= works in a file only; {self.engine.server} ranks by score")
         return request
@@ -421,41 +461,31 @@ class Remote:
     def _search(self, queries: Iterable[QueryInput], request: Request, condition: Condition | None) -> list[list[Hit]]:
         with self._lock:
             self._readable()
-            weighted = self._weigh(queries, request.encoder)
             results: list[list[Hit]] = []
-            for start in range(0, len(weighted), QUERIES_AT_ONCE):
-                results += self._ranked(weighted[start : start + QUERIES_AT_ONCE], request, condition)
+            encoded = self._encode(check_queries(queries), request)
+            for start in range(0, len(encoded.queries), QUERIES_AT_ONCE):
+                with self.engine.one_state():
+                    asked = self._resolve(encoded.queries[start : start + QUERIES_AT_ONCE], request, encoded.parts)
+                    ranking = Ranking.of(self.engine, request, encoded.parts, condition, asked)
+                    found = ranking.search(asked)
+                    results += read_hits(self.engine, self.meta.layout.language, request, encoded.parts, asked, found)
         return results
 
-    def _ranked(self, queries: Sequence[Query], request: Request, condition: Condition | None) -> list[list[Hit]]:
-        asked = [query for query in queries if query]
-        least = request.min_score or 0.0
-        ranked = iter(self.engine.rank(asked, request.k, least, condition, request.timeout) if asked else [])
-        found = [next(ranked)[request.offset :] if query else [] for query in queries]
-        numbers = list(dict.fromkeys(entry.number for entries in found for entry in entries))
-        rows = self.engine.read(numbers, request.text)
-        parts = {
-            (entry.number, entry.ordinal)
-            for entries in found
-            for entry in entries
-            if entry.number in rows and (rows[entry.number].passages > 1 or not request.text)
-        }
-        spans = self.engine.spans(sorted(parts)) if parts else {}
-        results = []
-        for query, entries in zip(queries, found, strict=True):
-            weights = dict(query)
-            norm = sum(weight * weight for weight in weights.values())
-            hits = []
-            for entry in entries:
-                row = rows.get(entry.number)
-                if row is None:  # deleted since it was ranked
-                    continue
-                start, end = spans.get((entry.number, entry.ordinal), (0, len(row.text)))
-                relevance = entry.score / (entry.score + norm)
-                metadata = read_metadata(row.id, row.metadata)
-                hits.append(Hit(row.id, entry.score, row.text, metadata, start, end, weights, relevance))
-            results.append(hits)
-        return results
+    def _encode(self, queries: list[QueryInput], request: Request) -> _Encoded:
+        """What the queries ask of which parts."""
+        vectors = all(isinstance(query, Mapping) for query in queries)
+        parts = request.parts(self.meta.layout, encodes=False, vectors=vectors)
+        return _Encoded(parts, encode_queries(queries, parts, request.encoder, self._models))
+
+    def _resolve(self, encoded: Sequence[EncodedQuery], request: Request, parts: Sequence[str]) -> list[Query]:
+        def by_idf(tokens: Sequence[int]) -> Sequence[tuple[int, float]]:
+            if not tokens:
+                return ()
+            found = self.engine.frequencies(tokens)
+            return weigh_by_idf(tokens, np.array(found.counts, np.int64), found.passages)
+
+        language = self.meta.layout.language
+        return [resolve(query, parts, request.weights is None, language, by_idf) for query in encoded]
 
     def explain(
         self,
@@ -472,28 +502,37 @@ class Remote:
             DocumentNotFound: no document has this id.
         """
         check_id(id)
-        self._request(encoder=encoder, mode=mode, weights=weights, fusion=fusion)
+        request = self._request(encoder=encoder, mode=mode, weights=weights, fusion=fusion)
         loaded = self._models.sparse.load()
-        literal = set(loaded.tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
-        encoded = self._one(id)
-        with self._lock:
-            (terms,) = self._weigh([query], encoder)
         vocabulary = loaded.vocabulary
-        return explanation(
+        with self._lock:
+            self._readable()
+            parts, (encoded,) = self._encode([query], request)
+            literal = set(loaded.tokenize(query).term_ids.tolist()) if isinstance(query, str) else set(query)
+            batch = self._one(id)
+            document = batch.encoded
+            with self.engine.one_state():
+                (asked,) = self._resolve([encoded], request, parts)
+                ranking = Ranking.of(self.engine, request, parts, None, [asked])
+                found = None if parts == ("splade",) else ranking.candidates(asked, int(batch.numbers[0]))
+        result = explanation(
             id,
-            encoded.documents[0].text,
-            encoded.spans[0],
-            encoded.vectors,
-            dict(terms),
+            document.documents[0].text,
+            document.spans[0],
+            document.vectors,
+            dict(asked.weights),
             literal,
             loaded.tokenize,
             lambda term_ids: {term_id: vocabulary[term_id] for term_id in term_ids},
         )
+        if "splade" in parts:
+            unread = [name for name, on in (("query", encoded.unread), ("document", document.unread[0])) if on]
+            result = replace(result, unread=tuple(unread))
+        return result if found is None else explained(result, request, parts, asked, found, int(batch.numbers[0]))
 
     def highlight(self, hit: Hit, before: str = "**", after: str = "**") -> str:
         """The hit's passage with ``before`` and ``after`` around the words that match the query's terms."""
-        tokens = self._models.sparse.load().tokenize(hit.passage.text)
-        return highlight(hit.passage.text, tokens, (), hit.query, before, after, analyzer(None).is_stop_word)
+        return highlighted(hit, self.meta.layout, lambda text: self._models.sparse.load().tokenize(text), before, after)
 
     def stats(self) -> RemoteStats:
         """Figures: documents, passages, postings, bytes by part, model, engine."""
@@ -505,6 +544,9 @@ class Remote:
                 documents=self.engine.count(),
                 passages=figures.passages,
                 postings=figures.postings,
+                word_postings=figures.word_postings,
+                bm25=self.meta.layout.bm25,
+                language=self.meta.layout.language if self.meta.layout.bm25 else None,
                 model=self.meta.model,
                 fingerprint=self.meta.fingerprint,
                 vocabulary_size=self.meta.layout.vocabulary_size,
@@ -548,13 +590,13 @@ class Remote:
     def _not_found(self, id: str) -> DocumentNotFound:
         return DocumentNotFound(f"no document in {self.engine.server} has the id {id!r}")
 
-    def _one(self, id: str) -> EncodedDocuments:
+    def _one(self, id: str) -> Batch:
         with self._lock:
             self._readable()
             stored = self.engine.look_up([id]).get(id)
             if stored is None:
                 raise self._not_found(id)
-            return self.engine.one(stored).encoded
+            return self.engine.one(stored)
 
     def _ingest(
         self, texts: object, ids: object, metadata: object, vectors: object, progress: Progress, on_conflict: OnConflict
@@ -564,6 +606,7 @@ class Remote:
         documents = new_documents(texts, ids, metadata, vectors, self.meta.layout.vocabulary_size)
         self._writable()
         added = Added()
+        told = Unfound()
         with ticking(progress, texts, "adding") as advance:
             for batch in batches(documents):
                 with self._lock:
@@ -572,10 +615,12 @@ class Remote:
                 added.new += plan.new
                 added.replaced += plan.replaced
                 added.unchanged += plan.unchanged
-                advance(len(batch), encoded)
+                told.see(encoded)
+                advance(len(batch), len(encoded.vectors))
+        told.warn(self._models, stacklevel=4)
         return added
 
-    def _store_batch(self, batch: Sequence[NewDocument], on_conflict: OnConflict) -> tuple[Plan, int]:
+    def _store_batch(self, batch: Sequence[NewDocument], on_conflict: OnConflict) -> tuple[Plan, EncodedDocuments]:
         ids = list({document.id for document in batch})
         for _ in range(TRIES):
             plan = compare(self.engine.look_up(ids), batch, on_conflict)
@@ -585,33 +630,28 @@ class Remote:
                 continue
         raise Busy(f"{self.engine.server}: others change the same documents all the time; try again")
 
-    def _apply(self, plan: Plan) -> int:
-        passages = 0
+    def _apply(self, plan: Plan) -> EncodedDocuments:
+        encoded = encode_documents(plan.insert, self._models)
         if plan.insert:
-            encoded = encode_documents(plan.insert, self._models)
             counts = [len(spans) for spans in encoded.spans]
-            passages = sum(counts)
-            first = self.engine.numbers(passages)
+            first = self.engine.numbers(sum(counts))
             numbers = first + np.concatenate(([0], np.cumsum(counts)))[:-1].astype(np.int64)
             self.engine.write(Batch(numbers, encoded), plan.remove)
         if plan.metadata:
             self.engine.set_metadata([(old, document.id, document.metadata or "{}") for old, document in plan.metadata])
-        return passages
+        return encoded
 
-    def _weigh(self, queries: Iterable[QueryInput], encoder: str | None) -> list[Query]:
-        if encoder not in (None, "idf"):
-            raise InvalidInput(f"encoder is {encoder!r}; give 'idf', or None for the model")
-        if encoder == "idf" and not self.engine.can_count_terms:
-            raise Unsupported(f"encoder='idf': {self.engine.server} cannot count how many passages have a term")
-        encoded = encode_queries(check_queries(queries), ("splade",), encoder, self._models)
-        return [self._by_idf(query) if query.weights is None else query.weights for query in encoded]
 
-    def _by_idf(self, query: EncodedQuery) -> Query:
-        if not query.tokens:
-            return ()
-        frequencies, passages = self.engine.frequencies(query.tokens)
-        weights = idf_weights(np.array(frequencies, np.int64), passages).tolist()
-        return [(term, weight) for term, weight in zip(query.tokens, weights, strict=True) if weight > 0]
+class _Encoded(NamedTuple):
+    """Queries encoded for the parts that they are asked of."""
+
+    parts: tuple[str, ...]
+    queries: list[EncodedQuery]
+
+
+_NO_WORDS = (
+    "{} cannot tell how common words are, which BM25 depends on; move to PostgreSQL or ClickHouse, or stay with a file"
+)
 
 
 def _document(row: Row) -> Document:

@@ -6,18 +6,22 @@ import os
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from spladelite.arguments import check_count
 from spladelite.database import SpladeLite
 from spladelite.errors import InvalidInput, ModelMismatch
+from spladelite.index.settings import Meta
 from spladelite.progress import Progress, ticking
 from spladelite.records import Hit
+from spladelite.search.exact import search_many
+from spladelite.search.query_weights import QueryInput, check_queries
+from spladelite.search.request import check_request
 from spladelite.transfer.connect import connect
 from spladelite.transfer.remote import Remote
 
 AT_ONCE = 50
-MORE = 10  # hits beyond k whose float64 score may bring them among the k best
 EXAMPLES = 10
 WORDS = (3, 14)  # of a query
 
@@ -27,6 +31,7 @@ class Verification:
     """What a comparison found.
 
     Attributes:
+        mode: in which both were asked.
         queries: how many were asked, k hits each.
         documents: how many each side has.
         differing: lists whose ids differ, in any place.
@@ -35,6 +40,7 @@ class Verification:
         examples: of lists that differ: the query, and the ids on either side.
     """
 
+    mode: str
     queries: int
     documents: tuple[int, int]
     differing: int
@@ -55,12 +61,13 @@ def verify(
     k: int = 10,
     seed: int = 0,
     model: object = None,
+    mode: str | None = None,
     progress: Progress = None,
 ) -> Verification:
     """Ask two collections the same questions, pieces of their documents.
 
-    A file adds up in float32, whose rounding may swap two documents that score within a ten-millionth of each other;
-    so its hits are added up once more in float64, and ordered by that, before they are compared.
+    A file's hits are added up once more in float64, and ordered by that, before they are compared
+    (:mod:`spladelite.search.exact`).
 
     Args:
         one, other: paths or URLs.
@@ -68,22 +75,26 @@ def verify(
         k: hits of each.
         seed: of the choice of queries.
         model: as for :func:`~spladelite.transfer.connect.connect`.
+        mode: ``"hybrid"``, ``"bm25"`` or ``"splade"``; None for what ``search`` does where both can do it: the hybrid,
+            or SPLADE alone if one of them has no BM25, or has dense vectors.
         progress: as for :func:`~spladelite.transfer.move.move`.
 
     Raises:
         ModelMismatch: they have different models.
-        InvalidInput: there is nothing to draw queries from.
+        InvalidInput: there is nothing to draw queries from; one of them has no BM25, and ``mode`` needs it.
+        Unsupported: the same of an engine.
     """
     wanted, count = check_count(queries, "queries"), check_count(k)
     with connect(one, model, read_only=True) as first, connect(other, model, read_only=True) as second:
-        if _fingerprint(first) != _fingerprint(second):
+        if _meta(first).fingerprint != _meta(second).fingerprint:
             raise ModelMismatch(f"{one} and {other} were built with different models; nothing can be compared")
+        chosen = mode if mode is not None else common_mode(first, second)
         asked = draw(first, wanted, seed)
-        found = Verification(0, (len(first), len(second)), 0, 0, 0.0, [])
+        found = Verification(chosen, 0, (len(first), len(second)), 0, 0, 0.0, [])
         with ticking(progress, range(len(asked)), "comparing") as advance:
             for start in range(0, len(asked), AT_ONCE):
                 texts = asked[start : start + AT_ONCE]
-                found = compare(found, texts, exact(first, texts, count), exact(second, texts, count))
+                found = compare(found, texts, exact(first, texts, count, chosen), exact(second, texts, count, chosen))
                 advance(len(texts))
         return found
 
@@ -103,7 +114,15 @@ def compare(
             if (same := by_id.get(hit.id)) is not None:
                 contents += hit[2:6] != same[2:6]
                 worst = max(worst, abs(hit.score - same.score) / same.score)
-    return Verification(before.queries + len(texts), before.documents, differing, contents, worst, examples)
+    queries = before.queries + len(texts)
+    return replace(before, queries=queries, differing=differing, contents=contents, worst=worst, examples=examples)
+
+
+def common_mode(one: SpladeLite | Remote, other: SpladeLite | Remote) -> str:
+    """What ``search`` does without a mode where both collections can do it."""
+    metas = [_meta(one), _meta(other)]
+    every = all(meta.layout.bm25 for meta in metas) and not any(meta.dense for meta in metas)
+    return "hybrid" if every else "splade"
 
 
 def draw(database: SpladeLite | Remote, count: int, seed: int = 0) -> list[str]:
@@ -124,17 +143,15 @@ def draw(database: SpladeLite | Remote, count: int, seed: int = 0) -> list[str]:
     return queries
 
 
-def exact(database: SpladeLite | Remote, queries: Sequence[str], k: int) -> list[list[Hit]]:
-    """The k best hits with float64 scores."""
+def exact(
+    database: SpladeLite | Remote, queries: Sequence[QueryInput], k: int, mode: str | None, **arguments: Any
+) -> list[list[Hit]]:
+    """The k best hits with float64 scores; ``arguments`` are those of ``search_many``."""
     if isinstance(database, Remote):
-        return database.search_many(queries, k)
-    result = []
-    for hits in database.search_many(queries, k + MORE, mode="splade"):
-        # A stable sort: documents with one score stay in the order in which they were stored.
-        scored = [hit._replace(score=database.explain(hit.query, hit.id, mode="splade").score) for hit in hits]
-        result.append(sorted(scored, key=lambda hit: -hit.score)[:k])
-    return result
+        return database.search_many(queries, k, mode=mode, **arguments)
+    request = check_request(k=k, mode=mode, **arguments)
+    return search_many(database._session.index, request, check_queries(queries))
 
 
-def _fingerprint(database: SpladeLite | Remote) -> str:
-    return database.meta.fingerprint if isinstance(database, Remote) else database.stats().fingerprint
+def _meta(database: SpladeLite | Remote) -> Meta:
+    return database.meta if isinstance(database, Remote) else database._session.meta

@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 from spladelite.encoders.registry import BUNDLED
-from spladelite.training import (
-    Trained,
-    train,
-)
+from spladelite.training import Setup, Trained, report, train
 from training.cases import DATA, SMALL
 
 
@@ -42,6 +39,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(DATA, tmp_path_factory.mktemp("run") / "model", SMALL, source="eight topics")
 
 
+@pytest.fixture
+def weights_only(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    """Runs that start from ``checkpoint`` and leave out ONNX and the plot, most of the time that a small run takes.
+
+    For what is told from weights and logs; how a run is finished is tested with ``trained``, and from start to end.
+    """
+    monkeypatch.setattr(report, "export_model", lambda _model, exported, _precision: exported.mkdir(parents=True))
+    monkeypatch.setattr(report, "plot", lambda _: None)
+    return Setup(model=checkpoint)
+
+
 @pytest.fixture(scope="session")
 def docstrings() -> list[str]:
     """Real prose that every Python has."""
@@ -50,6 +58,6 @@ def docstrings() -> list[str]:
         module = importlib.import_module(name)
         for value in vars(module).values():
             text = inspect.getdoc(value) if inspect.isroutine(value) else None
-            if text and 40 < len(text.split()) < 150:
+            if text and 40 < len(text.split()) < 100:
                 texts.append(text)
     return list(dict.fromkeys(texts))[:90]

@@ -31,7 +31,7 @@ from spladelite.training import (
 from spladelite.training.adapt import GENTLE
 from spladelite.training.measure import Measures, measure
 from spladelite.training.probe import general_questions
-from training.cases import EXAMPLES
+from training.cases import EXAMPLES, VALIDATION
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ adapting = importlib.import_module("spladelite.training.adapt")  # the package's
 def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, float]]:
     """Have adapt's measures be these, in turn; gives the fingerprint and ``min_weight`` of what it measured.
 
-    Four a call: of held-out questions before and after, of general questions before and after.
+    Four a call: of held-out questions before and after, of general questions before and after. As their grades are
+    given, two general questions do for all.
     """
     measured: list[tuple[str, float]] = []
 
@@ -57,6 +58,7 @@ def graded(monkeypatch: pytest.MonkeyPatch, *grades: float) -> list[tuple[str, f
         return dataclasses.replace(measure(encoder, judged, min_weight=min_weight), ndcg=grades[len(measured) - 1])
 
     monkeypatch.setattr(adapting, "measure", graded_measure)
+    monkeypatch.setattr(adapting, "general_questions", lambda: VALIDATION)
     return measured
 
 
@@ -74,7 +76,7 @@ def test_adapt_compares_the_databases_model_with_the_export(
         *(0.4, 0.5, 0.6, 0.595),
         *(0.4, 0.5, 0.6, 0.595),
     )
-    done = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    done = adapt(kb, tmp_path / "model", ADAPT, documents=50)
     assert not done.kept
     assert not done.forgot
     export = load_encoder(tmp_path / "model").fingerprint
@@ -86,10 +88,10 @@ def test_adapt_compares_the_databases_model_with_the_export(
 
     # The same call finds the model finished: it only compares, and re-encodes. Another one does not touch it.
     with pytest.raises(InvalidInput, match=r"trained otherwise \(adaptation there\)"):
-        adapt(kb, tmp_path / "model", dataclasses.replace(ADAPT, seed=1), documents=60)
+        adapt(kb, tmp_path / "model", dataclasses.replace(ADAPT, seed=1), documents=50)
     with monkeypatch.context() as patch:
         patch.setattr(adapting, "train", None)
-        again = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+        again = adapt(kb, tmp_path / "model", ADAPT, documents=50)
         assert again.forgot
         assert not again.kept
         assert again.trained == dataclasses.replace(done.trained, seconds=0.0)
@@ -97,38 +99,38 @@ def test_adapt_compares_the_databases_model_with_the_export(
         with monkeypatch.context() as interrupting:
             interrupting.setattr(SpladeLite, "reencode", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                adapt(kb, tmp_path / "model", ADAPT, documents=60)
-        done = adapt(kb, tmp_path / "model", ADAPT, documents=60)
+                adapt(kb, tmp_path / "model", ADAPT, documents=50)
+        done = adapt(kb, tmp_path / "model", ADAPT, documents=50)
     assert done.kept
     assert (done.before.ndcg, done.after.ndcg) == (0.4, 0.5)
     assert kb.stats().fingerprint == export
     assert len(kb.search("shuffle a list", k=3)) == 3
     with pytest.raises(InvalidInput, match="already uses"):
-        adapt(kb, tmp_path / "model", ADAPT, documents=60)
+        adapt(kb, tmp_path / "model", ADAPT, documents=50)
 
 
 def test_adapt_to_static_queries_and_of_a_static_model(
     kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graded(monkeypatch, *(0.1, 0.2, 0.5, 0.5), *(0.1, 0.2, 0.5, 0.5))
-    done = adapt(kb, tmp_path / "static", dataclasses.replace(ADAPT, queries="static"), documents=60)
+    done = adapt(kb, tmp_path / "static", dataclasses.replace(ADAPT, queries="static"), documents=50)
     assert done.kept
     assert done.trained.start is not None
     assert done.before.query_terms > 1.5 * done.trained.start.query_terms  # not the static model that training began at
-    assert adapt(kb, tmp_path / "again", ADAPT, documents=60).kept
+    assert adapt(kb, tmp_path / "again", ADAPT, documents=50).kept
     assert "| queries | static |" in (tmp_path / "again" / "MODEL_CARD.md").read_text()
 
 
 def test_adapt_distils_what_the_model_knew(kb: SpladeLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[TrainingData] = []
 
-    def spied(data: TrainingData, *args: Any, **kwargs: Any) -> Trained:
+    def stopped(data: TrainingData, *_: Any, **__: Any) -> None:
         seen.append(data)
-        return train(data, *args, **kwargs)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapting, "train", spied)
-    graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
-    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    monkeypatch.setattr(adapting, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(kb, tmp_path / "model", ADAPT, documents=50)
     model = load_encoder()
     for example in seen[0].examples[::10]:
         query = dict(zip(*model.encode_queries([example.query]).row(0), strict=True))
@@ -151,7 +153,7 @@ def test_adapt_learns_and_is_judged_by_feedback(
     graded(monkeypatch, 0.5, 0.5, 0.5, 0.5)
     for number, id in enumerate(list(kb)[:8]):
         kb.feedback(f"question {number}", id)
-    adapt(kb, tmp_path / "model", ADAPT, documents=60)
+    adapt(kb, tmp_path / "model", ADAPT, documents=50)
     (data,) = seen
     assert data.validation is not None
     learned = {example.query for example in data.examples if example.query.startswith("question")}

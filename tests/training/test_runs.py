@@ -18,7 +18,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
+from click.testing import CliRunner
+
 from spladelite import SpladeLite
+from spladelite.cli.main import main
 from spladelite.encoders.checkpoint import MlmRoute, StaticRoute, read_checkpoint
 from spladelite.encoders.export.compare import compare
 from spladelite.encoders.registry import bundled_encoder, load_encoder
@@ -92,15 +95,17 @@ def test_sentence_transformers_reads_the_result(trained: Trained, tmp_path: Path
         assert np.allclose(row[terms], values, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(trained: Trained, tmp_path: Path) -> None:
-    again = train(DATA, tmp_path / "again", SMALL)
-    other = train(BARE, tmp_path / "other", dataclasses.replace(SMALL, seed=1))
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    trained: Trained, weights_only: Setup, tmp_path: Path
+) -> None:
+    again = train(DATA, tmp_path / "again", SMALL, weights_only)
+    other = train(BARE, tmp_path / "other", dataclasses.replace(SMALL, seed=1), weights_only)
     assert same(trained.folder, again.folder)
     assert not same(trained.folder, other.folder)
 
 
 def test_an_interrupted_run_ends_where_it_would_have_ended(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, weights_only: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
     objective = loop.objective
@@ -115,9 +120,9 @@ def test_an_interrupted_run_ends_where_it_would_have_ended(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "objective", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(DATA, tmp_path / "model", SMALL)
+            train(DATA, tmp_path / "model", SMALL, weights_only)
     assert not (tmp_path / "model" / "model.safetensors").exists()
-    resumed = train(DATA, tmp_path / "model", SMALL)
+    resumed = train(DATA, tmp_path / "model", SMALL, weights_only)
     assert steps == 3  # the third step was finished, the fourth came with the second call
     assert same(trained.folder, resumed.folder)
     lines = (tmp_path / "model" / "log.csv").read_text().splitlines()
@@ -137,6 +142,7 @@ def test_a_run_that_failed_ends_where_it_would_have_ended(
     seconds: int,
     saved: int,
     trained: Trained,
+    weights_only: Setup,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,15 +160,15 @@ def test_a_run_that_failed_ends_where_it_would_have_ended(
         patch.setattr(loop, "objective", failing)
         patch.setattr(loop, "SAVE_SECONDS", seconds)
         with pytest.raises(error):
-            train(DATA, tmp_path / "model", SMALL)
+            train(DATA, tmp_path / "model", SMALL, weights_only)
     latest = tmp_path / "model" / "run" / "latest"
     assert json.loads((latest / "standing.json").read_text())["step"] == saved
     latest.rename(latest.with_name("latest.old"))  # as if killed while a newer state was put in its place
-    assert same(trained.folder, train(DATA, tmp_path / "model", SMALL).folder)
+    assert same(trained.folder, train(DATA, tmp_path / "model", SMALL, weights_only).folder)
 
 
 def test_an_epoch_that_could_not_be_measured_is_measured_when_the_run_goes_on(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, weights_only: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genuine, calls = measure, 0
 
@@ -176,13 +182,15 @@ def test_an_epoch_that_could_not_be_measured_is_measured_when_the_run_goes_on(
     monkeypatch.setattr(loop, "measure", failing)
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
     with pytest.raises(MemoryError):
-        train(DATA, tmp_path / "model", SMALL)
-    again = train(DATA, tmp_path / "model", SMALL)
+        train(DATA, tmp_path / "model", SMALL, weights_only)
+    again = train(DATA, tmp_path / "model", SMALL, weights_only)
     assert same(trained.folder, again.folder)
     assert (again.folder / "validation.csv").read_text() == (trained.folder / "validation.csv").read_text()
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(
+    weights_only: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     series = [0.1, 0.2, 0.5, 0.4, 0.3, 0.9]
     seen: list[dict[str, Any]] = []
 
@@ -193,7 +201,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path, monkey
     monkeypatch.setattr(loop, "measure", scripted)
     config = dataclasses.replace(SMALL, epochs=6, batch_size=8, lambda_warmup=0.0, patience=2)
     lines: list[str] = []
-    made = train(DATA, tmp_path / "model", config, log=lines.append)
+    made = train(DATA, tmp_path / "model", config, weights_only, log=lines.append)
     assert (made.epoch, made.steps) == (2, 4)
     assert made.best is not None
     assert made.best.ndcg == 0.5
@@ -203,17 +211,19 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path, monkey
     assert "the scores of the examples are not used: kl and margin_mse are 0" in lines
 
 
-def test_an_interrupted_export_is_done_again(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_export_is_done_again(
+    trained: Trained, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(report, "plot", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(DATA, tmp_path / "model", SMALL)
+            train(DATA, tmp_path / "model", SMALL, Setup(model=checkpoint))
     assert (tmp_path / "model" / "spladelite.json").exists()
     assert finished(tmp_path / "model", {}) is None
-    made = train(DATA, tmp_path / "model", SMALL)
+    made = train(DATA, tmp_path / "model", SMALL, Setup(model=checkpoint))
     assert finished(made.folder, {"config": dataclasses.asdict(SMALL)})
     assert same(trained.folder, made.folder)
 
@@ -240,25 +250,30 @@ def test_a_run_goes_on_with_the_same_data_only(tmp_path: Path) -> None:
         claim(folder, run(DATA, {"mine": 4}))
 
 
-def test_another_run_does_not_go_on_in_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_run_does_not_go_on_in_the_same_folder(
+    weights_only: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "objective", fail)
         with pytest.raises(KeyboardInterrupt):
-            train(DATA, tmp_path / "model", SMALL)
+            train(DATA, tmp_path / "model", SMALL, weights_only)
     with pytest.raises(InvalidInput, match=r"unfinished run that differs \(lambda_d=0.003 there\)"):
-        train(DATA, tmp_path / "model", dataclasses.replace(SMALL, lambda_d=0.5))
+        train(DATA, tmp_path / "model", dataclasses.replace(SMALL, lambda_d=0.5), weights_only)
 
 
-def test_ctrl_c_in_a_process_saves_and_the_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_process_saves_and_the_command_goes_on(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = ["query\tpositive\tnegative"] + ["\t".join((e.query, e.positive, *e.negatives)) for e in EXAMPLES]
     (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
-    command = [
-        sys.executable, "-m", "spladelite", "train", "pairs.tsv", "out", "--mine", "0", "--epochs", "6",
-        "--batch-size", "4", "--validation", "0", "--patience", "0",
+    arguments = [
+        "train", "pairs.tsv", "out", "--model", str(checkpoint), "--mine", "0", "--epochs", "6", "--batch-size", "4",
+        "--validation", "0", "--patience", "0",
     ]  # fmt: skip
+    command = [sys.executable, "-m", "spladelite", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
@@ -270,9 +285,10 @@ def test_ctrl_c_in_a_process_saves_and_the_command_goes_on(tmp_path: Path) -> No
         assert process.wait(60) == 130, rest
     assert "interrupted" in rest
     assert (tmp_path / "out" / "run" / "latest" / "state.safetensors").exists()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "step 1/" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "step 1/" not in done.output
     assert (tmp_path / "out" / "model.onnx").exists()
 
 
@@ -325,20 +341,20 @@ def test_a_start_that_failed_leaves_the_folder_free(checkpoint: Path, tmp_path: 
         ({"query_regularizer": "l1", "accumulate": 2}, 4),
     ],
 )
-def test_every_loss_falls(change: dict[str, Any], steps: int, tmp_path: Path) -> None:
+def test_every_loss_falls(change: dict[str, Any], steps: int, weights_only: Setup, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, epochs=4, learning_rate=3e-4, lambda_q=0.0, lambda_d=0.0, **change)
-    train(BARE, tmp_path / "model", config)
+    train(BARE, tmp_path / "model", config, weights_only)
     with (tmp_path / "model" / "log.csv").open() as file:
         loss = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(loss) == steps
     assert np.mean(loss[-2:]) < np.mean(loss[:2])
 
 
-def test_more_lambda_is_sparser(tmp_path: Path) -> None:
+def test_more_lambda_is_sparser(weights_only: Setup, tmp_path: Path) -> None:
     terms = []
     for weight in (0.0, 0.1):
         config = dataclasses.replace(SMALL, epochs=6, lambda_q=weight, lambda_d=weight)
-        made = train(DATA, tmp_path / f"model{weight}", config)
+        made = train(DATA, tmp_path / f"model{weight}", config, weights_only)
         assert made.best is not None
         terms.append(made.best.document_terms)
     assert terms[1] < 0.9 * terms[0]

@@ -4,7 +4,7 @@ import { bestDocuments } from "./ranking.js";
 
 const RRF_DEPTH = 200; // documents of each part that have ranks, at least
 const RRF_CONSTANT = 60;
-const WORDS_FOR_EQUAL_WEIGHT = 7;
+const WORDS_FOR_EQUAL_WEIGHT = 6;
 const PARTS = ["splade", "bm25"];
 
 /** The parts' weights: the caller's, or by how many words the query has, and whether the model cannot read it. */

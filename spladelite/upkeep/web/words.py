@@ -102,8 +102,9 @@ class Stems(Analyzer):
         if self.language is not None and not (self.language == "english" and text.isascii()):
             self.count([text])
 
-    def _stem(self, word: str, language: str | None = None) -> str:
-        stem = super()._stem(word, language)
+    def stem(self, word: str, language: str | None = None) -> str:
+        """As that of any analyzer, and noted."""
+        stem = super().stem(word, language)
         if stem != word and (language, self.language) != (None, "english"):
             self.found.setdefault(language or "", {})[word] = stem
         return stem
