@@ -152,7 +152,10 @@ def unpacked(out: Path) -> Path:
 @click.argument("out", type=path)
 @click.argument("models", nargs=-1)
 def choose(out: Path, models: Sequence[str]) -> None:
-    """nDCG@10 / FLOPS of models (folders, or splade-tiny) on what chooses."""
+    """nDCG@10 / FLOPS of models (folders, or splade-tiny) on what chooses.
+
+    Texts of a widened checkpoint are cut at the window, those of packed folders and of splade-tiny are not.
+    """
     pool = Pool.read(out / "dev.json")
     click.echo(" | ".join(["model", *pool.dev, "mean nDCG@10", "mean FLOPS"]))
     for name in models:
@@ -216,7 +219,7 @@ def pack_widened(out: Path, folder: Path, model: Path, share: float, precision: 
     """A widened checkpoint, blended with splade-tiny, as one ONNX folder that holds MiniLM's layers as well.
 
     One share for all weights (WiSE-FT: Wortsman et al. 2022); what was added to splade-tiny is multiplied by it.
-    Choose takes a folder of precision float32, so it can tell which share is best.
+    Which share is best, choose can tell by folders of either precision.
     """
     checkpoint = read_checkpoint(model)
     trainee = Widened(checkpoint, States(Reader()))
