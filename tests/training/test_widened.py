@@ -15,11 +15,11 @@ import torch
 from default_export import export_widened
 from default_states import Reader, States
 from default_widen import ADDED, Widened, vectors
+from models_for_tests import TEXTS, write_mlm
 
 from spladelite.encoders.checkpoint import read_checkpoint
 from spladelite.encoders.registry import load_encoder
 from spladelite.training.model import Trainee
-from tests.models_for_tests import TEXTS, write_mlm
 
 
 @pytest.fixture(scope="module")
