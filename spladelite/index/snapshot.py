@@ -79,6 +79,7 @@ class Snapshot:
         filters: the masks of the latest filters, by their SQL and arguments.
         verified_blocks: rows of ``dense_block`` whose checksums a search has verified.
         segment_ids: of ``segments``.
+        one_passage_each: no document has a second passage, so that a passage's id is its document's.
         documents: how many are alive.
         average_length: words a living document.
         word_counts: how many living documents have a word, as far as it was asked.
@@ -97,6 +98,7 @@ class Snapshot:
     word_norms: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     read_masks: dict[int, NDArray[np.uint8] | None] = field(default_factory=dict)
     segment_ids: tuple[int, ...] = field(init=False)
+    one_passage_each: bool = field(init=False)
     documents: int = field(init=False)
     average_length: float = field(init=False)
 
@@ -111,6 +113,8 @@ class Snapshot:
             else:
                 documents += int(np.count_nonzero(alive[_first_passages(segment)]))
                 words += 0.0 if segment.lengths is None else float(segment.lengths[alive > 0].sum(dtype=np.float64))
+        one_each = all(segment.document_of is None for segment in self.all_segments)
+        object.__setattr__(self, "one_passage_each", one_each)
         object.__setattr__(self, "documents", documents)
         object.__setattr__(self, "average_length", words / documents if words else 1.0)
 

@@ -329,7 +329,7 @@ def _by_segment(snapshot: Snapshot, passage_ids: Ids) -> Iterator[NDArray[np.int
 
 def _document_ids(snapshot: Snapshot, passage_ids: Ids) -> Ids:
     """The document of each passage."""
-    if all(segment.document_of is None for segment in snapshot.all_segments):
+    if snapshot.one_passage_each:
         return passage_ids
     order = np.argsort(passage_ids)
     found = [NO_PART[0]]
@@ -396,8 +396,9 @@ def _allowed(view: View, matching: Filter) -> NDArray[np.int64]:
 
 def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None) -> Ids:
     """The passage of each document with the most of the query's words: the first, or ``shown`` where none has one."""
-    if not len(doc_ids):
-        return doc_ids
+    otherwise = doc_ids if shown is None else shown
+    if view.snapshot.one_passage_each or not len(doc_ids):
+        return otherwise
     count = analyzer(view.snapshot.meta.layout.language).count
     best: dict[int, int] = {}
     # One text at a time, and each once: a document may have thousands of passages.
@@ -414,7 +415,6 @@ def _show_words(view: View, query: Query, doc_ids: Ids, shown: Ids | None = None
         found = words_in(count([text[start:end] for _, start, end in spans]), query.word_ids)
         if len(found) and (found.any() or shown is None):
             best[doc_id] = spans[int(np.argmax(found))][0]
-    otherwise = doc_ids if shown is None else shown
     pairs = zip(doc_ids.tolist(), otherwise.tolist(), strict=True)
     return np.array([best.get(doc_id, passage_id) for doc_id, passage_id in pairs], np.int64)
 

@@ -313,7 +313,7 @@ def filter_best(view: View, request: Request, rank: Callable[[Request], Result])
         return None
     passage_ids, scores = rank(replace(request, k=CANDIDATES * k, matching=None))
     doc_ids = passage_ids
-    if any(segment.document_of is not None for segment in view.snapshot.all_segments):
+    if not view.snapshot.one_passage_each:
         doc_ids = document_ids(view.connection, passage_ids)
     matching_ids = matching_among(view.connection, matching, doc_ids.tolist())
     best = [place for place, doc_id in enumerate(doc_ids.tolist()) if doc_id in matching_ids]
