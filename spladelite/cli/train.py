@@ -34,6 +34,7 @@ _HELP = {
     "warmup": "Share of the steps over which the learning rate rises.",
     "weight_decay": "Of AdamW.",
     "max_grad_norm": "Longer gradients are scaled down.",
+    "blend": "How far to go from the first weights to the trained ones: less forgets less.",
     "patience": "Epochs without improvement until training ends; 0: never.",
     "seed": "Of everything that is drawn.",
 }

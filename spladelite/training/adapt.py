@@ -3,9 +3,10 @@
 Questions are made of the documents themselves (:mod:`spladelite.training.pseudo`), a tenth of the documents is held out
 (at least 20, but never more than half), and hard negatives are mined from the database. Made questions are not what
 people ask, and a model that is trained on them alone forgets the rest. So the model's own scores before the training
-are distilled beside them, and the database is moved to the tuned model only if it ranks the held-out documents better
-and general questions (:mod:`spladelite.training.probe`) about as well as before. What users found useful
-(``db.feedback``) is learned and held out like made questions.
+are distilled beside them, and the weights go 0.4 of the way to the trained ones only (``TrainConfig.blend``). The
+database is moved to the tuned model only if it ranks the held-out documents better, and general questions
+(:mod:`spladelite.training.probe`) about as well as before. What users found useful (``db.feedback``) is learned and
+held out like made questions.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ DOCUMENTS = 2000
 LEAST_EXAMPLES = 50
 MOST_FORGOTTEN = 0.01  # nDCG@10 on general questions
 GENTLE = TrainConfig(
-    contrastive=0.2, kl=1, epochs=2, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=3
+    contrastive=0.2, kl=1, epochs=2, learning_rate=5e-5, lambda_q=3e-4, lambda_d=3e-4, negatives=3, blend=0.4
 )  # fmt: skip
 
 

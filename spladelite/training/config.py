@@ -38,6 +38,8 @@ class TrainConfig:
         warmup: share of the steps over which the learning rate rises linearly; it then falls linearly to 0.
         weight_decay: of AdamW.
         max_grad_norm: longer gradients are scaled down to this length.
+        blend: how far the weights that are measured and kept go from the first ones to the trained ones, above 0 to 1:
+            between the two lies a model that has learned and not forgotten (WiSE-FT, Wortsman et al. 2022).
         patience: epochs without a better validation measure after which training ends; 0 for never.
         seed: of everything that is drawn.
 
@@ -62,6 +64,7 @@ class TrainConfig:
     warmup: float = 0.1
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    blend: float = 1.0
     patience: int = 3
     seed: int = 0
 
@@ -72,6 +75,7 @@ class TrainConfig:
             _check(name, getattr(self, name), math.nextafter(0, 1), math.inf, "a finite number above 0")
         for name in ("lambda_warmup", "warmup"):
             _check(name, getattr(self, name), 0, 1, "a share from 0 to 1")
+        _check("blend", self.blend, math.nextafter(0, 1), 1, "a share above 0 and at most 1")
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("negatives", 0), ("patience", 0)):
             _check_whole(name, getattr(self, name), least)
         _check_whole("seed", self.seed, 0)

@@ -74,9 +74,22 @@ class _Course:
     trainee: Any
     optimizer: Any
     device: str
+    first: Sequence[Any]
     steps: int
     per_epoch: int
     log: Callable[[str], object]
+
+    def save_result(self, folder: Path) -> None:
+        """Save what a user gets of the weights as they are: a blend with ``first``, those at the start."""
+        import torch
+
+        trained = [tensor.detach().clone() for tensor in self.trainee.parameters()]
+        with torch.no_grad():
+            for tensor, first in zip(self.trainee.parameters(), self.first, strict=True):
+                tensor.copy_(torch.lerp(first, tensor, self.config.blend))
+            self.trainee.save(folder)
+            for tensor, value in zip(self.trainee.parameters(), trained, strict=True):
+                tensor.copy_(value)
 
     def save(self, standing: Standing, random: Any = None) -> None:
         """Save everything that a run needs to go on, with torch's random state as it is, or as it was."""
@@ -133,7 +146,8 @@ def train(
     trainee = open_start(start, target / RUN, config, data.corpus, device)
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = -(-batch_count(len(data.examples), config.batch_size) // config.accumulate)
-    course = _Course(target, data, config, trainee, optimizer, device, config.epochs * per_epoch, per_epoch, log)
+    first = [tensor.detach().clone() for tensor in trainee.parameters()]
+    course = _Course(target, data, config, trainee, optimizer, device, first, config.epochs * per_epoch, per_epoch, log)
     if resumed:
         standing = load_state(target, trainee, optimizer)
     else:
@@ -206,7 +220,7 @@ def _compare(course: _Course, standing: Standing, epoch: int) -> Standing:
     if standing.step < round(course.config.lambda_warmup * course.steps):  # before it, vectors are not yet sparse
         return standing
     if measures is None or standing.best is None or measures.ndcg > standing.best.ndcg:
-        replace_folder(course.target / RUN / "best", course.trainee.save)
+        replace_folder(course.target / RUN / "best", course.save_result)
         return replace(standing, best_epoch=epoch, best=measures, waited=0)
     return replace(standing, waited=standing.waited + 1)
 
@@ -269,7 +283,7 @@ def _measure(course: _Course, epoch: int) -> Measures | None:
     if course.data.validation is None:
         return None
     folder = course.target / RUN / "measured"
-    replace_folder(folder, course.trainee.save)
+    replace_folder(folder, course.save_result)
     measures = measure(load_encoder(folder, device=course.device), course.data.validation)
     Log.add_epoch(course.target, epoch, measures)
     course.log(f"epoch {epoch}: {measures}")

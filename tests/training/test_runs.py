@@ -104,6 +104,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not same(trained.folder, other.folder)
 
 
+def test_a_blend_lies_between_the_first_weights_and_the_trained_ones(weights_only: Setup, tmp_path: Path) -> None:
+    whole, half, quarter = (
+        weights(train(BARE, tmp_path / str(blend), dataclasses.replace(SMALL, blend=blend), weights_only).folder)
+        for blend in (1.0, 0.5, 0.25)
+    )
+    moved = 0.0
+    for name, trained in whole.items():
+        moved = max(moved, float(np.abs(trained - half[name]).max()))
+        assert np.allclose(trained - half[name], 2 * (half[name] - quarter[name]), atol=5e-6)
+    assert moved > 1e-4
+
+
 def test_an_interrupted_run_ends_where_it_would_have_ended(
     trained: Trained, weights_only: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
