@@ -381,7 +381,7 @@ def test_add_names_what_was_skipped_and_what_is_not_read() -> None:
 def test_an_edited_file_is_added_again() -> None:
     run("add", "kb.db", "notes/a.md")
     write(Path("notes/a.md"), "Edited.")
-    assert run("add", "kb.db", "notes/a.md").stdout == "1 read; kb.db has 1 documents, 0 more than before\n"
+    assert run("add", "kb.db", "notes/a.md").stdout == "1 read; kb.db has 1 document, 0 more than before\n"
     assert "Edited." in run("get", "kb.db", "a.md").stdout
 
 

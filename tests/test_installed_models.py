@@ -62,7 +62,7 @@ def test_a_model_of_ours_that_is_not_installed_says_how_to_get_it(monkeypatch: p
     monkeypatch.setattr("spladelite.encoders.registry.entry_points", lambda **_: [])
     with pytest.raises(ModelError, match="pip install spladelite-splade-small brings it"):
         load_encoder("splade-small")
-    with pytest.raises(ModelError, match=r"\(owner/name\)$"):
+    with pytest.raises(ModelError, match=r"no installed model \(there is splade-tiny\), .*\(owner/name\)$"):
         load_encoder("splade-other")
 
 

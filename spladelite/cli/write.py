@@ -167,7 +167,7 @@ def add(
         if verbose:
             _print_changes(report)
         count = f"{len(ids) + len(report.ids)} read{_blank(blank, ' left out')}"
-        click.echo(f"{count}; {database} has {after} documents, {after - before} more than before")
+        click.echo(f"{count}; {database} has {after} document{'s' * (after != 1)}, {after - before} more than before")
         _say_how_long(started, verbose=verbose)
     _name_what_was_not_read(report, quiet=quiet or as_json)
 

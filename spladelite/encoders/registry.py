@@ -119,12 +119,16 @@ def find_folder(model: str | os.PathLike[str]) -> Path:
         installed = installed_models()
         if model in installed:
             return installed[model]
+        hint = f"; pip install spladelite-{model} brings it" if model in PACKAGED else ""
+        known = ", ".join([BUNDLED.name, *installed])
+        raise ModelError(
+            f"{model}: no such folder, no installed model (there is {known}), no hub name (owner/name){hint}"
+        )
     from spladelite.encoders.hub import fetch, looks_like_name
 
     if isinstance(model, str) and looks_like_name(model):
         return fetch(model)
-    hint = f"; pip install spladelite-{model} brings it" if str(model) in PACKAGED else ""
-    raise ModelError(f"{path}: no such folder, no model of an installed package, and no hub name (owner/name){hint}")
+    raise ModelError(f"{path}: no such folder, and not the name of a hub model (owner/name)")
 
 
 def is_model_name(model: object) -> TypeGuard[ModelName]:
