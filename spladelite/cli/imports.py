@@ -51,6 +51,5 @@ def chroma(
         print_json({"ids": ids, "blank": sources.blank, "before": before, "documents": after})
     elif not quiet:
         without = f" ({sources.blank} without text left out)" if sources.blank else ""
-        click.echo(
-            f"{len(ids)} read{without}; {database} has {after} document{'s' * (after != 1)}, {after - before} more than before"
-        )
+        stored = f"{after} document{'s' * (after != 1)}"
+        click.echo(f"{len(ids)} read{without}; {database} has {stored}, {after - before} more than before")
